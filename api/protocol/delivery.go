@@ -1,0 +1,151 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Delivery is one frame on its way to connections of one node. It travels the
+// node's channel in batches; the frame is encoded once and its bytes are shared.
+type Delivery struct {
+	// Users whose connections on the node get the frame.
+	Users []im.UserID
+	// Only narrows it to one connection, Except leaves one out.
+	Only, Except im.SessionID
+	// Conversation and Seq, where set, keep the order: a frame whose seq is not above
+	// the last one pushed for the conversation by this node is dropped.
+	Conversation im.ConversationID
+	Seq          im.Seq
+	// Frame is what is written, an encoded PushFrame; empty where only Close counts.
+	Frame []byte
+	// Close, where its code is set, ends the connections after the frame.
+	Close Close
+	// Request names a waiter of this node (?wait=stored), instead of connections;
+	// Frame is what it waits for.
+	Request string
+}
+
+// Field numbers of a Delivery in a batch; never reused for another meaning.
+const (
+	fieldUser         protowire.Number = 1
+	fieldOnly         protowire.Number = 2
+	fieldExcept       protowire.Number = 3
+	fieldConversation protowire.Number = 4
+	fieldSeq          protowire.Number = 5
+	fieldFrame        protowire.Number = 6
+	fieldCloseCode    protowire.Number = 7
+	fieldCloseReason  protowire.Number = 8
+	fieldRequest      protowire.Number = 9
+)
+
+var errBadBatch = errors.New("bad push batch")
+
+// AppendDelivery adds d to a batch.
+func AppendDelivery(batch []byte, d *Delivery) []byte {
+	var body []byte
+	for _, u := range d.Users {
+		body = protowire.AppendTag(body, fieldUser, protowire.VarintType)
+		body = protowire.AppendVarint(body, uint64(u))
+	}
+	body = appendString(body, fieldOnly, string(d.Only))
+	body = appendString(body, fieldExcept, string(d.Except))
+	body = appendString(body, fieldConversation, string(d.Conversation))
+	if d.Seq != 0 {
+		body = protowire.AppendTag(body, fieldSeq, protowire.VarintType)
+		body = protowire.AppendVarint(body, uint64(d.Seq))
+	}
+	if len(d.Frame) > 0 {
+		body = protowire.AppendTag(body, fieldFrame, protowire.BytesType)
+		body = protowire.AppendBytes(body, d.Frame)
+	}
+	if d.Close.Code != 0 {
+		body = protowire.AppendTag(body, fieldCloseCode, protowire.VarintType)
+		body = protowire.AppendVarint(body, uint64(d.Close.Code))
+	}
+	body = appendString(body, fieldCloseReason, d.Close.Reason)
+	body = appendString(body, fieldRequest, d.Request)
+	return protowire.AppendBytes(batch, body)
+}
+
+// DecodeDeliveries reads a batch. The frames share the batch's memory.
+func DecodeDeliveries(batch []byte) ([]Delivery, error) {
+	var all []Delivery
+	for len(batch) > 0 {
+		body, n := protowire.ConsumeBytes(batch)
+		if n < 0 {
+			return nil, fmt.Errorf("%w: %w", errBadBatch, protowire.ParseError(n))
+		}
+		batch = batch[n:]
+		d, err := decodeDelivery(body)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+func decodeDelivery(b []byte) (d Delivery, err error) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return d, fmt.Errorf("%w: %w", errBadBatch, protowire.ParseError(n))
+		}
+		b = b[n:]
+		switch typ {
+		case protowire.VarintType:
+			v, n := protowire.ConsumeVarint(b)
+			if n < 0 {
+				return d, fmt.Errorf("%w: %w", errBadBatch, protowire.ParseError(n))
+			}
+			b = b[n:]
+			switch num {
+			case fieldUser:
+				d.Users = append(d.Users, im.UserID(v))
+			case fieldSeq:
+				d.Seq = im.Seq(v)
+			case fieldCloseCode:
+				d.Close.Code = CloseCode(v)
+			}
+		case protowire.BytesType:
+			v, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return d, fmt.Errorf("%w: %w", errBadBatch, protowire.ParseError(n))
+			}
+			b = b[n:]
+			switch num {
+			case fieldOnly:
+				d.Only = im.SessionID(v)
+			case fieldExcept:
+				d.Except = im.SessionID(v)
+			case fieldConversation:
+				d.Conversation = im.ConversationID(v)
+			case fieldFrame:
+				d.Frame = v
+			case fieldCloseReason:
+				d.Close.Reason = string(v)
+			case fieldRequest:
+				d.Request = string(v)
+			}
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return d, fmt.Errorf("%w: %w", errBadBatch, protowire.ParseError(n))
+			}
+			b = b[n:]
+		}
+	}
+	return d, nil
+}
+
+func appendString(b []byte, num protowire.Number, s string) []byte {
+	if s == "" {
+		return b
+	}
+	b = protowire.AppendTag(b, num, protowire.BytesType)
+	return protowire.AppendString(b, s)
+}

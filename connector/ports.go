@@ -1,0 +1,71 @@
+package connector
+
+import (
+	"context"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Upstream is logic as a connector sees it: a plain call in one process, a batched
+// gRPC stream to another (upstream_grpc.go). It may block a moment (backpressure),
+// so it is called from the pool, never from an event loop; per connection one call
+// at a time, in the order of the frames.
+type Upstream interface {
+	// Connect verifies the first message of a connection, which must be connect. It
+	// answers exactly once.
+	Connect(ctx context.Context, hello Hello, message []byte, answer func(ConnectAnswer))
+	// Handle takes the next message of a session. answer is called exactly once per
+	// message, from any goroutine, in any order relative to other messages.
+	Handle(ctx context.Context, s *im.Session, message []byte, answer func(Answer))
+}
+
+// Hello is what a connector knows of a connection before it has authenticated.
+type Hello struct {
+	Session im.SessionID
+	Node    im.NodeID
+	IP      string
+}
+
+// ConnectAnswer accepts a connection (Session set; Frame is the reply, to be written
+// after the route is registered) or refuses it (Frame may hold the error reply, Close
+// is set).
+type ConnectAnswer struct {
+	Session *im.Session
+	Frame   []byte
+	Close   protocol.Close
+}
+
+// Answer is what one message leads to.
+type Answer struct {
+	Frame []byte // the reply; empty: nothing to write
+	// Identity, where set, replaces the session's (refresh).
+	Identity *im.Identity
+	Close    protocol.Close // code 0: stays open
+}
+
+// Routes tells workers where sessions are. storage implements it on Redis, with
+// entries that a dead node does not keep alive (90 s TTL, and the node's lease).
+type Routes interface {
+	// Register enters sessions. It returns the sessions of the same user and device
+	// that were replaced, wherever they are.
+	Register(ctx context.Context, sessions []im.SessionRef) (replaced []im.SessionRef, err error)
+	// Renew keeps entries and the node's lease alive and restores lost ones.
+	Renew(ctx context.Context, node im.NodeID, sessions []im.SessionRef) error
+	// Remove deletes entries, each only if it is still that session's.
+	Remove(ctx context.Context, sessions []im.SessionRef) error
+}
+
+// Bus brings the batches published to a node, and publishes.
+type Bus interface {
+	// Subscribe delivers the node's batches until ctx ends. lost is called after each
+	// time the subscription was interrupted and is whole again: pushes may be missing.
+	Subscribe(ctx context.Context, node im.NodeID, batch func([]byte), lost func()) error
+	Publish(ctx context.Context, batches map[im.NodeID][]byte) error
+}
+
+// Generations tells when Redis may have forgotten something.
+type Generations interface {
+	// Changed returns a channel that is closed at the next new generation.
+	Changed() <-chan struct{}
+}

@@ -1,0 +1,55 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Archive is the record, in MySQL or SQLite. Errors: im.ErrStore (wrapped) for
+// what heals by itself, im.DuplicateError for a violated unique key, im.ErrUnstorable
+// for data that the table refuses; anything else is unknown.
+type Archive interface {
+	// InsertMessages writes the rows as one multi-row INSERT, plain and autocommitted,
+	// all or none; with the uncounted rows among them as one transaction.
+	InsertMessages(ctx context.Context, rows []im.Message) error
+	// Lasts returns the end of each conversation; an empty one is left out.
+	Lasts(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID]im.LastRef, error)
+	// FindStored finds which of the keys are stored already, or parked in dead.
+	FindStored(ctx context.Context, keys []im.SendKey) (map[im.SendKey]im.StoredRef, error)
+	// EnsureConversations creates the rows of conversations and their members that
+	// are not there yet.
+	EnsureConversations(ctx context.Context, convs []im.NewConversation) error
+	// MoveCursors raises cursors, never lowers them; one statement for all.
+	MoveCursors(ctx context.Context, moves []im.CursorMove) error
+	// Park records what was given up; the same record twice is one row.
+	Park(ctx context.Context, d im.DeadLetter) error
+	// NoteDoubt says that Redis may have missed something; whoever reaches Redis next
+	// sets a new generation.
+	NoteDoubt(ctx context.Context, reason string) error
+}
+
+// Nodes leases the node numbers of message IDs, 0 … im.MessageNodes-1.
+type Nodes interface {
+	// AcquireNode takes a free or expired number; im.ErrConflict where all are taken.
+	AcquireNode(ctx context.Context, holder string, ttl time.Duration) (node int, err error)
+	// RenewNode prolongs the lease; im.ErrConflict where it was lost.
+	RenewNode(ctx context.Context, node int, holder string, ttl time.Duration) error
+	ReleaseNode(ctx context.Context, node int, holder string) error
+}
+
+// Projector raises the projection in Redis, pipelined: im.ErrCache while it is away.
+type Projector interface {
+	Project(ctx context.Context, p im.Projection) error
+}
+
+// Sessions knows who is connected where: im.ErrCache while Redis is away.
+type Sessions interface {
+	Sessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error)
+}
+
+// Bus carries push batches to nodes. Best effort.
+type Bus interface {
+	Publish(ctx context.Context, batches map[im.NodeID][]byte) error
+}

@@ -1,0 +1,109 @@
+package im
+
+// Member is one user's row in one conversation, as MySQL has it.
+type Member struct {
+	Conversation ConversationID
+	User         UserID
+	Join, Leave  Seq // sees [Join, Leave]; Leave 0: still in it
+	Delivered    Seq // explicit acks of the user's devices reach here
+	Read         Seq // read, or sent oneself, up to here
+	Floor        Seq // deleted for this user up to here
+}
+
+// ConversationState is what one user's projection holds about one conversation.
+// Every field but the settings only ever rises, so a replay changes nothing.
+type ConversationState struct {
+	Conversation ConversationID
+	LastSeq      Seq
+	LastID       MessageID // orders the user's list
+	LastChange   uint64
+	Delivered    Seq
+	Read         Seq
+	Join, Leave  Seq
+	Floor        Seq
+	// PeerDelivered and PeerRead are the other side's cursors, one-to-one only:
+	// the ticks of what this user sent.
+	PeerDelivered Seq
+	PeerRead      Seq
+	// LastUncounted is the highest seq that does not count for this user, so that
+	// a conversation without one above Base needs no second look.
+	LastUncounted Seq
+	// Unread is filled in by who reads the state (contract 7).
+	Unread uint64
+}
+
+// Top is the last seq this user may see.
+func (s ConversationState) Top() Seq {
+	if s.Leave != 0 && s.Leave < s.LastSeq {
+		return s.Leave
+	}
+	return s.LastSeq
+}
+
+// Base is where counting starts: max(read, join−1, floor).
+func (s ConversationState) Base() Seq {
+	b := max(s.Read, s.Floor)
+	if s.Join > 0 {
+		b = max(b, s.Join-1)
+	}
+	return b
+}
+
+// CountUnread applies the formula, given how many uncounted rows lie in
+// (Base, Top].
+func (s ConversationState) CountUnread(uncounted uint64) uint64 {
+	top, base := s.Top(), s.Base()
+	if top <= base || uint64(top-base) <= uncounted {
+		return 0
+	}
+	return uint64(top-base) - uncounted
+}
+
+// ListPage is one page of a user's conversations, newest first.
+type ListPage struct {
+	States   []ConversationState
+	HasMore  bool
+	Position Position // noted before the states were read
+	// UnreadTotal is over all conversations of the user, not only this page.
+	UnreadTotal uint64
+	Degraded    bool // read from MySQL, because Redis is away; Position is then zero
+}
+
+// Changes is what differs from a client's position.
+type Changes struct {
+	States []ConversationState // oldest change first
+	// Position is what the client holds after applying States.
+	Position Position
+	HasMore  bool
+	// Void says the given position is of another generation: start over.
+	Void     bool
+	Degraded bool
+}
+
+// OfflineSource is one conversation with messages not yet delivered to any device.
+type OfflineSource struct {
+	Conversation ConversationID
+	Count        uint64 // received and undelivered, at most 1,000 counted
+	LastID       MessageID
+	Delivered    Seq // pull what is after it
+	LastSeq      Seq
+}
+
+// HistoryQuery asks for one range of a conversation. Exactly one of Before, After
+// and Around is set; zero Before with the others zero means "from the end".
+type HistoryQuery struct {
+	Conversation ConversationID
+	Before       Seq // seq < Before, the highest of them
+	After        *Seq
+	Around       Seq
+	Limit        int
+	// First and Last clip to the member interval; Last 0: no upper end.
+	First, Last Seq
+}
+
+// HistoryPage is in ascending seq order.
+type HistoryPage struct {
+	Items         []Message
+	HasMoreBefore bool
+	HasMoreAfter  bool
+}

@@ -1,0 +1,32 @@
+package im
+
+// Identity is who a verified access token speaks for.
+type Identity struct {
+	User          UserID
+	Device        DeviceID
+	Platform      string
+	ExpiresAt     int64 // of the token, Unix milliseconds
+	TokenVersion  uint32
+	DeviceVersion uint32
+}
+
+// SessionRef says where one live connection of a user is.
+type SessionRef struct {
+	User    UserID
+	Device  DeviceID
+	Session SessionID
+	Node    NodeID
+}
+
+// Session is one live connection with its identity.
+type Session struct {
+	Identity
+	ID   SessionID
+	Node NodeID
+	IP   string // of the peer, for limits and logs
+}
+
+// Ref is where the session is.
+func (s *Session) Ref() SessionRef {
+	return SessionRef{User: s.User, Device: s.Device, Session: s.ID, Node: s.Node}
+}

@@ -1,0 +1,110 @@
+package logic
+
+import (
+	"context"
+	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Accounts keeps who users are. storage implements it on MySQL or SQLite; every
+// method returns im.ErrStore while that is away.
+type Accounts interface {
+	// CreateUser returns im.ErrConflict where the handle is taken.
+	CreateUser(ctx context.Context, u im.NewUser) (im.Profile, error)
+	// UpsertExternal creates or updates users known by external ID, in one go, and
+	// returns their profiles in order. im.ErrConflict names a handle of somebody else.
+	UpsertExternal(ctx context.Context, users []im.ExternalUser) ([]im.Profile, error)
+	// AccountByHandle returns im.ErrNotFound for an unknown handle.
+	AccountByHandle(ctx context.Context, handle string) (im.Account, error)
+	UserByExternalID(ctx context.Context, externalID string) (im.UserID, error)
+	// UpdateProfile changes what is not nil and drops cached copies.
+	UpdateProfile(ctx context.Context, u im.UserID, nickname, avatar *string) (im.Profile, error)
+	// SetPassword replaces the hash and raises the token version: all tokens end.
+	SetPassword(ctx context.Context, u im.UserID, hash string) error
+
+	// SaveLogin creates or renews the device and returns the versions that its tokens
+	// must carry.
+	SaveLogin(ctx context.Context, l im.Login) (im.AuthState, error)
+	// RotateRefresh exchanges a refresh token for the next, once. A token that was
+	// exchanged before, or is unknown or expired, gives im.ErrUnauthenticated; one
+	// exchanged before also revokes the device, since two hold it.
+	RotateRefresh(ctx context.Context, old, next [32]byte, expires int64) (im.Login, im.AuthState, error)
+	// RevokeDevice raises the device's version and drops its refresh token.
+	// im.ErrNotFound where the user has no such device.
+	RevokeDevice(ctx context.Context, u im.UserID, d im.DeviceID) error
+	Devices(ctx context.Context, u im.UserID) ([]im.Device, error)
+	AuthState(ctx context.Context, u im.UserID, d im.DeviceID) (im.AuthState, error)
+
+	SetBlock(ctx context.Context, u, blocked im.UserID, on bool) error
+	Blocks(ctx context.Context, u im.UserID) ([]im.UserID, error)
+	// Peer says whether to exists and is active, and whether it has blocked from.
+	Peer(ctx context.Context, from, to im.UserID) (exists, blocked bool, err error)
+}
+
+// Profiles answers who people are, from Redis where it can.
+type Profiles interface {
+	// Profiles leaves unknown users out of the result.
+	Profiles(ctx context.Context, users []im.UserID) (map[im.UserID]im.Profile, error)
+	// UserByHandle returns im.ErrNotFound for an unknown handle.
+	UserByHandle(ctx context.Context, handle string) (im.UserID, error)
+}
+
+// Index is each user's conversations and undelivered messages: the projection in
+// Redis where it is sealed, rebuilt from MySQL where it is not, MySQL alone while
+// Redis is away (Degraded). Unread counts are exact.
+type Index interface {
+	// List pages by the ID of the last message; before 0 starts at the newest.
+	List(ctx context.Context, u im.UserID, before im.MessageID, limit int) (im.ListPage, error)
+	// Changes returns what moved since a position, at most limit conversations.
+	Changes(ctx context.Context, u im.UserID, since im.Position, limit int) (im.Changes, error)
+	// State is one conversation of the user; im.ErrNotFound where they are not in it.
+	State(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error)
+	// Offline lists the sources with undelivered messages, newest first, at most limit.
+	Offline(ctx context.Context, u im.UserID, limit int) (sources []im.OfflineSource, degraded bool, err error)
+	// UnreadTotal is over all conversations.
+	UnreadTotal(ctx context.Context, u im.UserID) (total uint64, degraded bool, err error)
+}
+
+// Records reads stored messages and members, from MySQL.
+type Records interface {
+	History(ctx context.Context, q im.HistoryQuery) (im.HistoryPage, error)
+	// Member returns im.ErrNotFound where u was never in c. Who has left has Leave set.
+	Member(ctx context.Context, c im.ConversationID, u im.UserID) (im.Member, error)
+	// LastMessages returns the message at each of the given places; a missing one is
+	// left out.
+	LastMessages(ctx context.Context, at map[im.ConversationID]im.Seq) (map[im.ConversationID]im.Message, error)
+	// FindStored looks up what became of accepted messages; unknown keys are left out.
+	FindStored(ctx context.Context, keys []im.SendKey) (map[im.SendKey]im.StoredRef, error)
+}
+
+// Hints answers retries without the log. Best effort: an error counts as "unknown".
+type Hints interface {
+	Probe(ctx context.Context, k im.SendKey) (ref im.StoredRef, known bool, err error)
+}
+
+// Limits are token buckets shared by all nodes, in Redis.
+type Limits interface {
+	// Take takes up to n tokens of the bucket that refills at rate per second up to
+	// burst. It grants 0 with the time until one is there.
+	Take(ctx context.Context, bucket string, n int, rate float64, burst int) (granted int, retryAfter time.Duration, err error)
+}
+
+// Queue is the log of accepted work.
+type Queue interface {
+	// Produce enqueues in call order per conversation and returns at once; done is
+	// called exactly once, from another goroutine, within 5 s: nil when the log has it
+	// (acks=all), im.ErrQueue or im.ErrOverloaded where it never will,
+	// im.ErrUnknownOutcome where it may.
+	Produce(t im.Task, done func(error))
+}
+
+// Sessions knows who is connected where.
+type Sessions interface {
+	Sessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error)
+}
+
+// Bus carries push batches (api/protocol.AppendDelivery) to nodes. Best effort.
+type Bus interface {
+	Publish(ctx context.Context, batches map[im.NodeID][]byte) error
+}

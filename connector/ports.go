@@ -14,34 +14,10 @@ import (
 type Upstream interface {
 	// Connect verifies the first message of a connection, which must be connect. It
 	// answers exactly once.
-	Connect(ctx context.Context, hello Hello, message []byte, answer func(ConnectAnswer))
+	Connect(ctx context.Context, hello protocol.Hello, message []byte, answer func(protocol.ConnectAnswer))
 	// Handle takes the next message of a session. answer is called exactly once per
 	// message, from any goroutine, in any order relative to other messages.
-	Handle(ctx context.Context, s *im.Session, message []byte, answer func(Answer))
-}
-
-// Hello is what a connector knows of a connection before it has authenticated.
-type Hello struct {
-	Session im.SessionID
-	Node    im.NodeID
-	IP      string
-}
-
-// ConnectAnswer accepts a connection (Session set; Frame is the reply, to be written
-// after the route is registered) or refuses it (Frame may hold the error reply, Close
-// is set).
-type ConnectAnswer struct {
-	Session *im.Session
-	Frame   []byte
-	Close   protocol.Close
-}
-
-// Answer is what one message leads to.
-type Answer struct {
-	Frame []byte // the reply; empty: nothing to write
-	// Identity, where set, replaces the session's (refresh).
-	Identity *im.Identity
-	Close    protocol.Close // code 0: stays open
+	Handle(ctx context.Context, s *im.Session, message []byte, answer func(protocol.Answer))
 }
 
 // Routes tells workers where sessions are. storage implements it on Redis, with

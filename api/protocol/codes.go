@@ -8,6 +8,12 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
+// Refusals that only HTTP has.
+var (
+	ErrMethod    = errors.New("method not allowed")
+	ErrMediaType = errors.New("unsupported media type or encoding")
+)
+
 // Error is what a client sees of an error, on every protocol.
 type Error struct {
 	Code         string     `json:"code"`
@@ -50,6 +56,8 @@ var Codes = []Code{
 	{im.ErrTimeout, "timeout", http.StatusServiceUnavailable, 0, true, "took too long"},
 	{context.DeadlineExceeded, "timeout", http.StatusServiceUnavailable, 0, true, "took too long"},
 	{context.Canceled, "cancelled", 499, 0, true, "the request was given up"},
+	{ErrMethod, "method_not_allowed", http.StatusMethodNotAllowed, 0, false, "this path does not answer that method"},
+	{ErrMediaType, "unsupported_media_type", http.StatusUnsupportedMediaType, 0, false, "a body must be plain application/json"},
 }
 
 // Rows that are found by type rather than by value.

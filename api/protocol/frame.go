@@ -151,7 +151,9 @@ type Conversations struct {
 // Sync is the data of sync. Without a position everything is returned.
 type Sync struct {
 	Position *im.Position `json:"position,omitempty"`
-	Limit    int          `json:"limit,omitempty"` // conversations, default and at most 100
+	// Before pages on through a full sync: the last answer's Next.
+	Before string `json:"before,omitempty"`
+	Limit  int    `json:"limit,omitempty"` // conversations, default and at most 100
 }
 
 // Synced is everything that a starting client needs, in one round trip.
@@ -161,8 +163,8 @@ type Synced struct {
 	// what the client has; else it is what changed since the given position.
 	Full          bool            `json:"full"`
 	Conversations []Conversation  `json:"conversations"`
-	HasMore       bool            `json:"has_more"`       // full: page on with GET /v1/conversations; else: sync again
-	Next          string          `json:"next,omitempty"` // full: pass as before
+	HasMore       bool            `json:"has_more"`       // full: page on with Next; else: sync again from Position
+	Next          string          `json:"next,omitempty"` // full: pass as before, here or to GET /v1/conversations
 	UnreadTotal   uint64          `json:"unread_total"`
 	Offline       []OfflineSource `json:"offline"`
 	Position      im.Position     `json:"position"`

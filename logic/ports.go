@@ -108,3 +108,26 @@ type Sessions interface {
 type Bus interface {
 	Publish(ctx context.Context, batches map[im.NodeID][]byte) error
 }
+
+// Notes brings what was published to this process's own channel; the other end of
+// Bus. Only a process that serves ?wait=stored needs it.
+type Notes interface {
+	// Subscribe delivers the node's batches until ctx ends. lost is called after each
+	// interruption: notes may be missing.
+	Subscribe(ctx context.Context, node im.NodeID, batch func([]byte), lost func()) error
+}
+
+// Authenticator says who a token speaks for. Auth implements it.
+type Authenticator interface {
+	// Verify returns im.ErrUnauthenticated for a token that is not good.
+	Verify(ctx context.Context, accessToken string) (im.Identity, error)
+	// Recheck says whether an identity verified before still holds: neither revoked,
+	// banned nor expired since, as far as is known (at most 5 s old).
+	Recheck(ctx context.Context, who im.Identity) error
+}
+
+// Filter looks at what a text says before it is accepted. Chain implements it.
+type Filter interface {
+	// Apply returns the text as it may be said, or im.ErrContentRefused.
+	Apply(ctx context.Context, text string) (string, error)
+}

@@ -45,6 +45,7 @@ var Codes = []Code{
 	{im.ErrMsgIDConflict, "client_msg_id_conflict", http.StatusConflict, 0, false, "this client_msg_id was used before with other content"},
 	{im.ErrConflict, "conflict", http.StatusConflict, 0, false, "taken, or changed meanwhile"},
 	{im.ErrContentRefused, "content_refused", http.StatusUnprocessableEntity, 0, false, "the content is not allowed here"},
+	{im.ErrUnstorable, "unstorable", http.StatusUnprocessableEntity, 0, false, "could not be stored, and never will be"},
 	{im.ErrTooLarge, "too_large", http.StatusRequestEntityTooLarge, 0, false, "too large"},
 	{im.ErrUnsupported, "unsupported", http.StatusBadRequest, 0, false, "unknown command or type"},
 	{im.ErrStore, "store_unavailable", http.StatusServiceUnavailable, 0, true, "the message store is away"},
@@ -112,12 +113,17 @@ func NewError(err error) *Error {
 }
 
 // NewSendError is NewError with the outcome of a send: refused, unless it was
-// handed over.
+// handed over (unknown) or accepted before (rejected).
 func NewSendError(err error) *Error {
 	e := *NewError(err)
-	e.Outcome = im.OutcomeRefused
-	if errors.Is(err, im.ErrUnknownOutcome) {
+	var rejected *im.RejectedError
+	switch {
+	case errors.As(err, &rejected):
+		e.Outcome = im.OutcomeRejected
+	case errors.Is(err, im.ErrUnknownOutcome):
 		e.Outcome = im.OutcomeUnknown
+	default:
+		e.Outcome = im.OutcomeRefused
 	}
 	return &e
 }

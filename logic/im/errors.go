@@ -79,3 +79,10 @@ const (
 
 func (e *DuplicateError) Error() string { return "duplicate " + string(e.Key) + ": " + e.Cause.Error() }
 func (e *DuplicateError) Unwrap() error { return e.Cause }
+
+// RejectedError is the end of a message that was accepted and could not be stored:
+// ErrMsgIDConflict or ErrUnstorable. It never appears.
+type RejectedError struct{ Cause error }
+
+func (e *RejectedError) Error() string { return "rejected: " + e.Cause.Error() }
+func (e *RejectedError) Unwrap() error { return e.Cause }

@@ -11,7 +11,7 @@ import (
 // what the table's columns refuse, so an accepted message can be stored.
 const (
 	MaxTextBytes    = 8 << 10  // text of a text message, UTF-8
-	MaxContentBytes = 16 << 10 // content of any message as stored, JSON
+	MaxContentBytes = 16 << 10 // content of a custom message, compact JSON; a text escaped as JSON is at most 6 × MaxTextBytes
 )
 
 // MessageType says how content is to be read.

@@ -101,3 +101,28 @@ type ServerSend struct {
 	Send
 	From *im.UserID `json:"from,omitempty"`
 }
+
+// MaxServerUsers bounds ServerUsers.Users.
+const MaxServerUsers = 500
+
+// Demo is the body of POST /v1/auth/demo, which the dev profile alone offers. It is
+// answered as a registration.
+type Demo struct {
+	Device   im.DeviceID `json:"device"`
+	Platform string      `json:"platform,omitempty"`
+}
+
+// PageConfig answers GET /config.json: what the page must know before it can speak.
+type PageConfig struct {
+	Socket string `json:"socket"` // ws:// or wss:// address of the connector
+	Demo   bool   `json:"demo"`   // POST /v1/auth/demo exists
+}
+
+// HTTPLimits answers GET /v1/limits.
+type HTTPLimits struct {
+	Limits
+	MaxBodyBytes     int64 `json:"max_body_bytes"`
+	MaxContentBytes  int   `json:"max_content_bytes"` // of one message, as stored
+	MaxServerUsers   int   `json:"max_server_users"`
+	RequestTimeoutMS int64 `json:"request_timeout_ms"` // no answer takes longer, body transfer aside
+}

@@ -1,0 +1,54 @@
+package api
+
+import (
+	"context"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Chat answers what a user asks about messages. logic.Service implements it.
+type Chat interface {
+	// SendAndWait returns once the log has the message (or the probe knows it stored);
+	// with wait once it is stored, or accepted at 4.5 s.
+	SendAndWait(ctx context.Context, who im.Identity, req protocol.Send, wait bool) (protocol.Sent, error)
+	Conversations(ctx context.Context, who im.Identity, before im.MessageID, limit int) (protocol.Conversations, error)
+	Conversation(ctx context.Context, who im.Identity, c im.ConversationID) (protocol.Conversation, error)
+	History(ctx context.Context, who im.Identity, req protocol.History) (protocol.Page, error)
+	Receipts(ctx context.Context, who im.Identity, c im.ConversationID, r protocol.Receipts) (protocol.Receipts, error)
+	OfflineSources(ctx context.Context, who im.Identity) (protocol.OfflineSources, error)
+	OfflinePull(ctx context.Context, who im.Identity, req protocol.OfflinePull) (protocol.Page, error)
+	Sync(ctx context.Context, who im.Identity, req protocol.Sync) (protocol.Synced, error)
+	Limits() protocol.Limits
+}
+
+// Auth answers who somebody is, and changes it. logic.Auth implements it.
+type Auth interface {
+	Register(ctx context.Context, req protocol.Register, ip string) (protocol.Tokens, error)
+	Login(ctx context.Context, req protocol.Login, ip string) (protocol.Tokens, error)
+	Refresh(ctx context.Context, refreshToken string) (protocol.Tokens, error)
+	// Verify returns im.ErrUnauthenticated for a token that is not good.
+	Verify(ctx context.Context, accessToken string) (im.Identity, error)
+	Logout(ctx context.Context, who im.Identity) error
+	ChangePassword(ctx context.Context, who im.Identity, req protocol.ChangePassword) error
+	Devices(ctx context.Context, who im.Identity) ([]im.Device, error)
+	RevokeDevice(ctx context.Context, who im.Identity, d im.DeviceID) error
+}
+
+// Users answers who others are. logic.Auth implements it.
+type Users interface {
+	Profile(ctx context.Context, who im.Identity, u im.UserID) (im.Profile, error)
+	FindByHandle(ctx context.Context, who im.Identity, handle string) (im.Profile, error)
+	UpdateProfile(ctx context.Context, who im.Identity, nickname, avatar *string) (im.Profile, error)
+	Blocks(ctx context.Context, who im.Identity) ([]im.UserID, error)
+	SetBlock(ctx context.Context, who im.Identity, blocked im.UserID, on bool) error
+}
+
+// Backends serves those who bring users of their own.
+type Backends interface {
+	// VerifyServerKey returns im.ErrUnauthenticated for a key that is not good.
+	VerifyServerKey(id, secret string) error
+	UpsertUsers(ctx context.Context, users []protocol.ServerUser) ([]im.Profile, error)
+	IssueTokens(ctx context.Context, req protocol.IssueTokens) (protocol.Tokens, error)
+	ServerSend(ctx context.Context, req protocol.ServerSend, wait bool) (protocol.Sent, error)
+}

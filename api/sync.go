@@ -1,0 +1,42 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// maxEpoch bounds a generation token given back by a client.
+const maxEpoch = 64
+
+// sync is everything that a starting client needs, or what changed since the
+// position that epoch and version name.
+func (s *Server) sync(c *gin.Context) (int, any, error) {
+	limit, err := queryLimit(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	epoch, hasEpoch, err := query(c, "epoch")
+	if err != nil {
+		return 0, nil, err
+	}
+	version, err := queryNumber(c, "version")
+	if err != nil {
+		return 0, nil, err
+	}
+	req := protocol.Sync{Limit: limit}
+	switch {
+	case hasEpoch != (version != nil):
+		return 0, nil, im.Invalid("version", "epoch and version come together")
+	case hasEpoch && (epoch == "" || len(epoch) > maxEpoch):
+		return 0, nil, im.Invalid("epoch", "not an epoch")
+	case hasEpoch:
+		req.Position = &im.Position{Epoch: im.Generation(epoch), Version: *version}
+	}
+	synced, err := s.deps.Chat.Sync(c.Request.Context(), caller(c), req)
+	synced.Conversations, synced.Offline = list(synced.Conversations), list(synced.Offline)
+	return http.StatusOK, synced, err
+}

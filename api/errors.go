@@ -1,8 +1,6 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -18,17 +16,12 @@ import (
 // handler answers one request: a status with a body (nil: none), or an error.
 type handler func(c *gin.Context) (status int, body any, err error)
 
-func (s *Server) handle(h handler) gin.HandlerFunc { return s.answer(h, protocol.NewError) }
-
-// handleSend is handle for sends: their errors say what became of the message.
-func (s *Server) handleSend(h handler) gin.HandlerFunc { return s.answer(h, protocol.NewSendError) }
-
-func (s *Server) answer(h handler, shown func(error) *protocol.Error) gin.HandlerFunc {
+func (s *Server) handle(h handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		status, body, err := h(c)
 		switch {
 		case err != nil:
-			s.fail(c, err, shown(err))
+			s.abort(c, err)
 		case body == nil:
 			c.Status(status)
 		default:
@@ -37,17 +30,23 @@ func (s *Server) answer(h handler, shown func(error) *protocol.Error) gin.Handle
 	}
 }
 
-// abort ends a request with err.
-func (s *Server) abort(c *gin.Context, err error) { s.fail(c, err, protocol.NewError(err)) }
+// sendRoutes are the routes whose errors say what became of the message, whoever
+// finds the error.
+var sendRoutes = map[string]bool{"/v1/messages": true, "/v1/server/messages": true}
 
-func (s *Server) fail(c *gin.Context, err error, shown *protocol.Error) {
-	e := *shown // may be shared with others
+// abort ends a request with err.
+func (s *Server) abort(c *gin.Context, err error) {
+	shown := protocol.NewError
+	if sendRoutes[c.FullPath()] {
+		shown = protocol.NewSendError
+	}
+	e := *shown(err) // what is returned may be shared with others
 	e.RequestID = requestID(c)
 	code := protocol.CodeOf(err)
 	if code.Name == "internal" {
 		s.log.Error("request failed", "err", err, "route", c.FullPath(), "request", e.RequestID)
 	}
-	s.metrics.refused.WithLabelValues(code.Name).Inc()
+	s.metrics.errors.WithLabelValues(e.Code).Inc()
 	if e.RetryAfterMS > 0 {
 		c.Header("Retry-After", strconv.FormatInt((e.RetryAfterMS+999)/1000, 10))
 	}
@@ -59,15 +58,13 @@ func (s *Server) fail(c *gin.Context, err error, shown *protocol.Error) {
 }
 
 func (s *Server) write(c *gin.Context, status int, body any) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false) // texts come back as they were sent; nosniff keeps them data
-	if err := enc.Encode(body); err != nil {
+	encoded, err := protocol.EncodeJSON(body)
+	if err != nil {
 		s.log.Error("encode answer", "err", err, "route", c.FullPath(), "request", requestID(c))
 		c.Status(http.StatusInternalServerError)
 		return
 	}
-	c.Data(status, "application/json; charset=utf-8", buf.Bytes())
+	c.Data(status, "application/json; charset=utf-8", encoded)
 }
 
 // recover turns a panic into internal; the stack goes to the log alone.

@@ -9,7 +9,7 @@ import (
 
 type metrics struct {
 	seconds  *prometheus.HistogramVec
-	refused  *prometheus.CounterVec
+	errors   *prometheus.CounterVec
 	inFlight prometheus.Gauge
 }
 
@@ -20,7 +20,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help:    "Time from the end of the header to the answer, by route as registered.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"method", "route", "status"}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "curlew_api_errors_total",
 			Help: "Answers that were errors, by code.",
 		}, []string{"code"}),
@@ -29,7 +29,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "Requests being worked on.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.seconds, m.refused, m.inFlight} {
+	for _, c := range []prometheus.Collector{m.seconds, m.errors, m.inFlight} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -111,7 +111,7 @@ func (s *Server) routes() error {
 	v1.PUT("/blocks/:user", s.handle(s.setBlock(true)))
 	v1.DELETE("/blocks/:user", s.handle(s.setBlock(false)))
 
-	v1.POST("/messages", s.handleSend(s.send))
+	v1.POST("/messages", s.handle(s.send))
 	v1.GET("/conversations", s.handle(s.listConversations))
 	v1.GET("/conversations/:conversation", s.handle(s.conversation))
 	v1.GET("/conversations/:conversation/messages", s.handle(s.history))
@@ -124,7 +124,7 @@ func (s *Server) routes() error {
 	server := e.Group("/v1/server", s.admit, s.authenticateServer)
 	server.POST("/users", s.handle(s.upsertUsers))
 	server.POST("/tokens", s.handle(s.issueTokens))
-	server.POST("/messages", s.handleSend(s.serverSend))
+	server.POST("/messages", s.handle(s.serverSend))
 	return nil
 }
 

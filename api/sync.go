@@ -13,7 +13,7 @@ import (
 const maxEpoch = 64
 
 // sync is everything that a starting client needs, or what changed since the
-// position that epoch and version name.
+// position that epoch and version name. before pages on through the former.
 func (s *Server) sync(c *gin.Context) (int, any, error) {
 	limit, err := queryLimit(c)
 	if err != nil {
@@ -28,12 +28,15 @@ func (s *Server) sync(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	req := protocol.Sync{Limit: limit}
+	if req.Before, _, err = query(c, "before"); err != nil {
+		return 0, nil, err
+	}
 	switch {
 	case hasEpoch != (version != nil):
 		return 0, nil, im.Invalid("version", "epoch and version come together")
-	case hasEpoch && (epoch == "" || len(epoch) > maxEpoch):
+	case len(epoch) > maxEpoch:
 		return 0, nil, im.Invalid("epoch", "not an epoch")
-	case hasEpoch:
+	case epoch != "": // empty while positions are unknown (degraded): as without one
 		req.Position = &im.Position{Epoch: im.Generation(epoch), Version: *version}
 	}
 	synced, err := s.deps.Chat.Sync(c.Request.Context(), caller(c), req)

@@ -113,14 +113,16 @@ func NewError(err error) *Error {
 }
 
 // NewSendError is NewError with the outcome of a send: refused, unless it was
-// handed over (unknown) or accepted before (rejected).
+// handed over (unknown) or accepted before (rejected). A bug or a bare end of the
+// context does not say how far the send came: unknown, which is always true.
 func NewSendError(err error) *Error {
 	e := *NewError(err)
 	var rejected *im.RejectedError
 	switch {
 	case errors.As(err, &rejected):
 		e.Outcome = im.OutcomeRejected
-	case errors.Is(err, im.ErrUnknownOutcome):
+	case errors.Is(err, im.ErrUnknownOutcome), e.Code == codeInternal.Name, e.Code == "cancelled",
+		e.Code == "timeout" && !errors.Is(err, im.ErrTimeout):
 		e.Outcome = im.OutcomeUnknown
 	default:
 		e.Outcome = im.OutcomeRefused

@@ -1,0 +1,8 @@
+// Package admin is the operator's listener: health, readiness, metrics, profiles
+// and the switches that belong in no user's hand. It has an address of its own, so
+// that none of it is reachable where users are.
+//
+//	[O1] what changes something asks for the token, or, where none is set, for a
+//	     request from this machine that no web page can make
+//	[O2] readiness names what is away, and nothing of where it is
+package admin

@@ -1,0 +1,55 @@
+package queue
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	produced     *prometheus.CounterVec   // by lane and outcome
+	produceTime  *prometheus.HistogramVec // of a request, by lane
+	batchRecords *prometheus.HistogramVec // records per request
+	waiting      *prometheus.GaugeVec
+	fetched      *prometheus.CounterVec
+	stopped      *prometheus.GaugeVec
+	rebalances   *prometheus.CounterVec
+	errors       *prometheus.CounterVec
+	lagRecords   *prometheus.GaugeVec
+	lagAge       *prometheus.GaugeVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	seconds := []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2, 5}
+	m := &metrics{
+		produced: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "curlew_queue_produced_total", Help: "Tasks answered by the producer, by outcome.",
+		}, []string{"lane", "outcome"}),
+		produceTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "curlew_queue_produce_seconds", Help: "One produce request.", Buckets: seconds,
+		}, []string{"lane"}),
+		batchRecords: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "curlew_queue_produce_records", Help: "Records in one produce request.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 12),
+		}, []string{"lane"}),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "curlew_queue_waiting_records", Help: "Records taken and not yet answered.",
+		}, []string{"lane"}),
+		fetched: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "curlew_queue_fetched_total", Help: "Records fetched.",
+		}, []string{"lane"}),
+		stopped: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "curlew_queue_partition_stopped", Help: "1: records are missing from the log; the partition stands still until an operator decides.",
+		}, []string{"lane", "partition"}),
+		rebalances: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "curlew_queue_generations_total", Help: "Group generations joined.",
+		}, []string{"lane"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "curlew_queue_errors_total", Help: "Failed requests to Kafka.",
+		}, []string{"lane", "op"}),
+		lagRecords: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "curlew_queue_lag_records", Help: "Records in the log that are not finished.",
+		}, []string{"lane", "partition"}),
+		lagAge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "curlew_queue_lag_seconds", Help: "Age of the oldest record that is not finished.",
+		}, []string{"lane", "partition"}),
+	}
+	reg.MustRegister(m.produced, m.produceTime, m.batchRecords, m.waiting, m.fetched, m.stopped, m.rebalances, m.errors, m.lagRecords, m.lagAge)
+	return m
+}

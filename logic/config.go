@@ -1,0 +1,90 @@
+package logic
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Config is what an operator may turn. A zero field is the default.
+type Config struct {
+	// Heartbeat is how often a client pings (default 25 s). A lost push that nothing
+	// follows is found after one of these.
+	Heartbeat time.Duration
+	// DevicesPerUser bounds the devices of one user that are connected at the same time
+	// (default 10; negative: no bound).
+	DevicesPerUser int
+	// SendPerSecond and SendBurst bound what one user sends, over all nodes and
+	// protocols (default 20/s, burst 40; a negative rate: no bound).
+	SendPerSecond int
+	SendBurst     int
+	// MembershipTTL is how old a copy of a membership or block may be (default and at
+	// most 2 s, contract 9), and MembershipStale how old while MySQL is away (default
+	// and at most 60 s).
+	MembershipTTL   time.Duration
+	MembershipStale time.Duration
+	// Copies bounds the memberships, senders and send limits kept in memory, each
+	// (default 100,000, some 10 MB each when full). The least recently used goes.
+	Copies int
+	// Waiters bounds the requests with ?wait=stored in flight (default 10,000); more
+	// are refused as overloaded.
+	Waiters int
+	// StoreTimeout bounds what one request spends on the stores before the log, or on
+	// an answer (default 1.5 s, at most 1.9 s; with the 3 s of the log it stays under 5).
+	StoreTimeout time.Duration
+	// MaxMessageBytes is told to clients as the largest socket message (default 64 KiB);
+	// the connector enforces its own.
+	MaxMessageBytes int
+}
+
+const (
+	defaultPage = 50
+	maxPage     = 100 // items of any page (RELIABILITY.md, 4)
+)
+
+// WithDefaults fills the zero fields.
+func (c Config) WithDefaults() Config {
+	or(&c.Heartbeat, 25*time.Second)
+	or(&c.DevicesPerUser, 10)
+	or(&c.SendPerSecond, 20)
+	or(&c.SendBurst, 40)
+	or(&c.MembershipTTL, 2*time.Second)
+	or(&c.MembershipStale, 60*time.Second)
+	or(&c.Copies, 100_000)
+	or(&c.Waiters, 10_000)
+	or(&c.StoreTimeout, 1500*time.Millisecond)
+	or(&c.MaxMessageBytes, 64<<10)
+	return c
+}
+
+func or[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate names the first field that cannot be.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	switch {
+	case c.Heartbeat < time.Second || c.Heartbeat > 30*time.Second:
+		return fmt.Errorf("logic.heartbeat: %s is not within 1s and 30s", c.Heartbeat)
+	case c.SendBurst < 1:
+		return fmt.Errorf("logic.send_burst: %d is below 1", c.SendBurst)
+	case c.MembershipTTL < 0 || c.MembershipTTL > 2*time.Second:
+		return fmt.Errorf("logic.membership_ttl: %s is not within 0 and 2s", c.MembershipTTL)
+	case c.MembershipStale < c.MembershipTTL || c.MembershipStale > time.Minute:
+		return fmt.Errorf("logic.membership_stale: %s is not within membership_ttl and 60s", c.MembershipStale)
+	case c.Copies < 1000:
+		return fmt.Errorf("logic.copies: %d is below 1000", c.Copies)
+	case c.Waiters < 1:
+		return fmt.Errorf("logic.waiters: %d is below 1", c.Waiters)
+	case c.StoreTimeout < 50*time.Millisecond || c.StoreTimeout > 1900*time.Millisecond:
+		return fmt.Errorf("logic.store_timeout: %s is not within 50ms and 1.9s", c.StoreTimeout)
+	case c.MaxMessageBytes < im.MaxContentBytes:
+		return fmt.Errorf("logic.max_message_bytes: %d is below %d", c.MaxMessageBytes, im.MaxContentBytes)
+	}
+	return nil
+}

@@ -1,0 +1,14 @@
+// Package logic decides: who somebody is, what they may send and see, and in which
+// order it is taken. It answers the commands of the socket (Connect, Handle) and the
+// calls of the HTTP face (the typed methods of Service). What it accepts it hands to
+// the log; what it shows it reads from the projection and the record.
+//
+//	[L1] a refusal comes before the log: what was refused never appears
+//	[L2] sends of one connection enter the log in the order in which they came
+//	[L3] every request is answered once, within 5 s, whatever is away
+//	[L4] a copy of a membership or block is at most 2 s old, 60 s while MySQL is away
+//	[L5] what is not yours answers as what does not exist
+//	[L6] the same client message ID with other content is refused where the hint is
+//	     still known, and rejected after acceptance where it is not
+//	[L7] a revoked token's connections end within one heartbeat, even if the kick is lost
+package logic

@@ -1,0 +1,152 @@
+package logic
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// membership says who may send where and who may see what: one place. What a send
+// needs is kept in copies that are good for MembershipTTL, and for MembershipStale
+// while MySQL is away ([L4]).
+type membership struct {
+	accounts Accounts
+	records  Records
+	now      func() time.Time
+	ttl      time.Duration
+	stale    time.Duration
+	timeout  time.Duration
+	metrics  *metrics
+
+	peers   *lru.Cache[pair, peerCopy]
+	flight  singleflight.Group
+	breaker breaker
+}
+
+type pair struct{ from, to im.UserID }
+
+// peerCopy is what MySQL said about a recipient, no later than at.
+type peerCopy struct {
+	exists, blocked bool
+	at              time.Time
+}
+
+func newMembership(cfg Config, deps Deps, m *metrics) (*membership, error) {
+	peers, err := lru.New[pair, peerCopy](cfg.Copies)
+	if err != nil {
+		return nil, fmt.Errorf("membership: %w", err)
+	}
+	return &membership{
+		accounts: deps.Accounts, records: deps.Records, now: deps.Now, metrics: m,
+		ttl: cfg.MembershipTTL, stale: cfg.MembershipStale, timeout: cfg.StoreTimeout,
+		peers: peers, breaker: breaker{now: deps.Now},
+	}, nil
+}
+
+// MaySend returns nil where from may send to c; im.ErrNotFound where c is not theirs
+// or the other side does not exist ([L5]), im.ErrBlocked, im.ErrForbidden for an
+// answer to the system, im.ErrStore where nobody can say.
+func (m *membership) MaySend(ctx context.Context, from im.UserID, c im.ConversationID) error {
+	to, ok := c.Peer(from)
+	switch {
+	case !ok:
+		return im.ErrNotFound
+	case to == im.SystemUser && from != im.SystemUser:
+		return im.ErrForbidden
+	case to == from:
+		return nil
+	}
+	p, err := m.peer(ctx, pair{from, to})
+	switch {
+	case err != nil:
+		return err
+	case !p.exists:
+		return im.ErrNotFound
+	case p.blocked:
+		return im.ErrBlocked
+	}
+	return nil
+}
+
+func (m *membership) peer(ctx context.Context, k pair) (peerCopy, error) {
+	known, found := m.peers.Get(k)
+	age := m.now().Sub(known.at)
+	if found && age < m.ttl {
+		return known, nil
+	}
+	var err error = im.ErrStore
+	if m.breaker.allow() {
+		var p peerCopy
+		if p, err = m.ask(ctx, k); err == nil || !away(err) {
+			return p, err
+		}
+	}
+	// Only a yes outlives its time: who did not exist may have been created since.
+	if found && known.exists && age < m.stale {
+		m.metrics.stale.Inc()
+		return known, nil
+	}
+	return peerCopy{}, storeError(err)
+}
+
+// ask reads one pair from MySQL, once for all who ask at the same time.
+func (m *membership) ask(ctx context.Context, k pair) (peerCopy, error) {
+	v, err, _ := m.flight.Do(k.from.String()+">"+k.to.String(), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.timeout)
+		defer cancel()
+		p := peerCopy{at: m.now()}
+		var err error
+		p.exists, p.blocked, err = m.accounts.Peer(ctx, k.from, k.to)
+		m.breaker.done(err == nil || !away(err))
+		if err != nil {
+			return peerCopy{}, fmt.Errorf("look up recipient: %w", err)
+		}
+		m.peers.Add(k, p)
+		return p, nil
+	})
+	return v.(peerCopy), err
+}
+
+// window is what a user may see of a conversation: seqs in [first, last]; last 0: no
+// upper end. empty: theirs, and nothing in it yet.
+type window struct {
+	first, last im.Seq
+	empty       bool
+}
+
+// MaySee returns what u may see of c, im.ErrNotFound where that is nothing ([L5]).
+// It asks MySQL each time: a removal is a fence.
+func (m *membership) MaySee(ctx context.Context, u im.UserID, c im.ConversationID) (window, error) {
+	if _, mine := c.Peer(u); !mine {
+		return window{}, im.ErrNotFound
+	}
+	member, err := m.records.Member(ctx, c, u)
+	if err == nil {
+		return window{first: max(member.Join, member.Floor+1), last: member.Leave}, nil
+	}
+	if !isNotFound(err) {
+		return window{}, fmt.Errorf("look up member: %w", storeError(err))
+	}
+	return window{empty: true}, m.MayOpen(ctx, u, c)
+}
+
+// MayOpen returns nil where u could talk in c, though nobody has yet.
+func (m *membership) MayOpen(ctx context.Context, u im.UserID, c im.ConversationID) error {
+	peer, mine := c.Peer(u)
+	switch {
+	case !mine:
+		return im.ErrNotFound
+	case peer == u || peer == im.SystemUser:
+		return nil
+	}
+	p, err := m.peer(ctx, pair{u, peer})
+	if err == nil && !p.exists {
+		return im.ErrNotFound
+	}
+	return err
+}

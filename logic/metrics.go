@@ -1,0 +1,47 @@
+package logic
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the deciding part. Labels come from the command list and the code table.
+type metrics struct {
+	requests *prometheus.CounterVec // by command and code ("ok" where answered)
+	send     prometheus.Histogram
+	refused  *prometheus.CounterVec
+	stale    prometheus.Counter
+	waiters  prometheus.Gauge
+	late     prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "curlew_logic_requests_total",
+			Help: "Socket requests answered, by command and code.",
+		}, []string{"command", "code"}),
+		send: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "curlew_logic_send_seconds",
+			Help:    "From a send's arrival to its accepted answer.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "curlew_logic_sends_refused_total",
+			Help: "Sends not accepted, by code.",
+		}, []string{"code"}),
+		stale: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "curlew_logic_stale_copies_total",
+			Help: "Answers from a copy past its time, because a store is away.",
+		}),
+		waiters: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "curlew_logic_stored_waiters",
+			Help: "Requests waiting for their message to be stored.",
+		}),
+		late: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "curlew_logic_stored_waits_late_total",
+			Help: "Waits for stored that ended with accepted.",
+		}),
+	}
+	reg.MustRegister(m.requests, m.send, m.refused, m.stale, m.waiters, m.late)
+	return m
+}

@@ -1,0 +1,79 @@
+package logic
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Receipts moves the user's cursors in c forward, for HTTP: it returns once the log
+// has the move, with where they then are. im.ErrQueue and im.ErrUnknownOutcome mean:
+// say it again, it is harmless.
+func (s *Service) Receipts(ctx context.Context, who im.Identity, c im.ConversationID, r protocol.Receipts) (protocol.Receipts, error) {
+	type result struct {
+		at  protocol.Receipts
+		err error
+	}
+	moved := make(chan result, 1)
+	s.moveCursors(ctx, who, c, r, func(at protocol.Receipts, err error) { moved <- result{at, err} })
+	deadline := time.NewTimer(acceptedBy)
+	defer deadline.Stop()
+	select {
+	case r := <-moved:
+		return r.at, r.err
+	case <-ctx.Done():
+		return protocol.Receipts{}, fmt.Errorf("%w: %w", im.ErrUnknownOutcome, ctx.Err())
+	case <-deadline.C:
+		return protocol.Receipts{}, im.ErrUnknownOutcome
+	}
+}
+
+// moveCursors checks a receipt and gives it to the log; done is called exactly once.
+// A move beyond the last message is cut by the strand, which alone knows where that is;
+// done hears the cut as far as the projection knows it.
+func (s *Service) moveCursors(ctx context.Context, who im.Identity, c im.ConversationID, r protocol.Receipts, done func(protocol.Receipts, error)) {
+	if r.DeliveredSeq == 0 && r.ReadSeq == 0 {
+		done(protocol.Receipts{}, im.Invalid("seq", "must be at least 1"))
+		return
+	}
+	r.DeliveredSeq = max(r.DeliveredSeq, r.ReadSeq)
+	state, err := s.state(ctx, who.User, c)
+	if err != nil {
+		done(protocol.Receipts{}, err)
+		return
+	}
+	at := protocol.Receipts{
+		DeliveredSeq: max(state.Delivered, min(r.DeliveredSeq, state.Top())),
+		ReadSeq:      max(state.Read, min(r.ReadSeq, state.Top())),
+	}
+	if r.DeliveredSeq <= state.Delivered && r.ReadSeq <= state.Read { // said before
+		done(at, nil)
+		return
+	}
+	task := &im.ReceiptTask{User: who.User, Device: who.Device, Delivered: r.DeliveredSeq, Read: r.ReadSeq}
+	s.deps.Queue.Produce(im.Task{Conversation: c, Receipt: task}, func(err error) {
+		if err != nil {
+			done(protocol.Receipts{}, fmt.Errorf("enqueue receipt: %w", err))
+			return
+		}
+		done(at, nil)
+	})
+}
+
+// state is the user's view of one conversation of theirs; im.ErrNotFound where it is
+// not, or nothing was said in it yet.
+func (s *Service) state(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
+	if _, mine := c.Peer(u); !mine {
+		return im.ConversationState{}, im.ErrNotFound
+	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	state, err := s.deps.Index.State(ctx, u, c)
+	if err != nil {
+		return state, fmt.Errorf("state of %s: %w", c, storeError(err))
+	}
+	return state, nil
+}

@@ -1,0 +1,201 @@
+package logic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// author is for whom a message is sent.
+type author struct {
+	user im.UserID
+	// byServer says that a backend sends, for the user or as the system: it has no
+	// limit of its own, and the user has not read up to there (contract 7).
+	byServer bool
+}
+
+// uncounted says for whom the message does not raise the unread count.
+func (a author) uncounted(t im.MessageType) im.Uncounted {
+	switch {
+	case t == im.TypeSystem:
+		return im.UncountedForAll
+	case a.byServer && a.user != im.SystemUser:
+		return im.UncountedForSender
+	}
+	return im.CountedForAll
+}
+
+// Send takes a message from a connection. It returns when the log has been given the
+// message, or the message was refused; done is called exactly once, with accepted when
+// the log has it, with stored where a retry is recognised, else with an error: refused
+// ([L1]) unless it is im.ErrUnknownOutcome. Calls in order are messages in order ([L2]).
+func (s *Service) Send(ctx context.Context, who im.Identity, from im.Origin, req protocol.Send, done func(protocol.Sent, error)) {
+	s.send(ctx, author{user: who.User}, from, &req, done)
+}
+
+func (s *Service) send(ctx context.Context, a author, from im.Origin, req *protocol.Send, done func(protocol.Sent, error)) {
+	start := s.now()
+	conv, task, stored, err := s.decide(ctx, a, req, start)
+	if err != nil {
+		s.refuse(err)
+		done(protocol.Sent{}, err)
+		return
+	}
+	sent := protocol.Sent{State: protocol.StateAccepted, ConversationID: conv, ClientMsgID: req.ClientMsgID}
+	if stored != nil {
+		done(storedAnswer(sent, *stored), nil)
+		return
+	}
+	task.Origin = from
+	s.deps.Queue.Produce(im.Task{Conversation: conv, Send: task}, func(err error) {
+		if err != nil {
+			s.refuse(err)
+			done(protocol.Sent{}, fmt.Errorf("enqueue: %w", err))
+			return
+		}
+		s.metrics.send.Observe(s.now().Sub(start).Seconds())
+		done(sent, nil)
+	})
+}
+
+func (s *Service) refuse(err error) {
+	s.metrics.refused.WithLabelValues(protocol.CodeOf(err).Name).Inc()
+}
+
+// decide is everything before the log, in the order that DESIGN.md gives. It answers
+// with the task, or with what is stored already under the same client message ID.
+func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now time.Time) (im.ConversationID, *im.SendTask, *im.StoredRef, error) {
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+
+	// 1. Size and shape.
+	b, err := readBody(req, a.user)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	// 2. Where to, and may they.
+	conv, err := s.destination(ctx, a.user, &req.To)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if err := s.members.MaySend(ctx, a.user, conv); err != nil {
+		return "", nil, nil, err
+	}
+	// 3. How often.
+	if !a.byServer {
+		if err := s.limit.Take(ctx, a.user); err != nil {
+			return "", nil, nil, err
+		}
+	}
+	// 4. What it says; the hash is of what the client sent, so that a retry under
+	// another word list is still the same message.
+	hash := im.HashContent(b.kind, b.content)
+	if b, err = s.filter(ctx, b); err != nil {
+		return "", nil, nil, err
+	}
+	// 5. Who says it.
+	profile, err := s.senders.Profile(ctx, a.user)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	// 6. Has it been said before? A hint that is lost or late costs nothing: the
+	// strand decides.
+	key := im.SendKey{Conversation: conv, Sender: a.user, ClientMsgID: req.ClientMsgID}
+	ref, known, err := s.deps.Hints.Probe(ctx, key)
+	if err == nil && known {
+		if err := outcome(ref, hash); err != nil {
+			return "", nil, nil, err
+		}
+		return conv, nil, &ref, nil
+	}
+	return conv, &im.SendTask{
+		Sender:      profile.Sender(),
+		ClientMsgID: req.ClientMsgID,
+		Type:        b.kind,
+		Content:     b.content,
+		Hash:        hash,
+		Uncounted:   a.uncounted(b.kind),
+		AdvanceRead: !a.byServer,
+		AcceptedAt:  now.UnixMilli(),
+	}, nil, nil
+}
+
+// destination resolves To to the one name of a conversation.
+func (s *Service) destination(ctx context.Context, from im.UserID, to *protocol.To) (im.ConversationID, error) {
+	given := 0
+	for _, set := range [...]bool{to.UserID != nil, to.Handle != "", to.ExternalID != "", to.ConversationID != ""} {
+		if set {
+			given++
+		}
+	}
+	if given != 1 {
+		return "", im.Invalid("to", "give exactly one of user_id, handle, external_id and conversation_id")
+	}
+	var peer im.UserID
+	var err error
+	switch {
+	case to.ConversationID != "":
+		return to.ConversationID, nil
+	case to.UserID != nil:
+		peer = *to.UserID
+	case to.Handle != "":
+		peer, err = s.deps.Profiles.UserByHandle(ctx, to.Handle)
+	default:
+		peer, err = s.deps.Accounts.UserByExternalID(ctx, to.ExternalID)
+	}
+	if err != nil {
+		return "", fmt.Errorf("look up recipient: %w", storeError(err))
+	}
+	return im.DirectConversation(from, peer), nil
+}
+
+// filter runs the rules over a text. What a custom message carries is not understood,
+// and what the system says is not filtered.
+func (s *Service) filter(ctx context.Context, b body) (body, error) {
+	if b.kind != im.TypeText {
+		return b, nil
+	}
+	text, err := s.deps.Filter.Apply(ctx, b.text)
+	if err != nil {
+		return body{}, fmt.Errorf("filter: %w", err)
+	}
+	if text == b.text {
+		return b, nil
+	}
+	return b.say(text)
+}
+
+// outcome is what a stored or parked record under the same ID means for a message.
+func outcome(ref im.StoredRef, hash im.ContentHash) error {
+	switch {
+	case ref.Hash != hash:
+		return im.ErrMsgIDConflict
+	case ref.Parked:
+		return &im.RejectedError{Cause: im.ErrUnstorable}
+	}
+	return nil
+}
+
+func storedAnswer(sent protocol.Sent, ref im.StoredRef) protocol.Sent {
+	sent.State = protocol.StateStored
+	sent.Seq, sent.MessageID, sent.StoredAt = ref.Seq, &ref.ID, ref.StoredAt
+	return sent
+}
+
+// ServerSend sends for a backend: as the system, or on behalf of a user, who then has
+// neither read the conversation nor anything to count.
+func (s *Service) ServerSend(ctx context.Context, req protocol.ServerSend, wait bool) (protocol.Sent, error) {
+	a := author{user: im.SystemUser, byServer: true}
+	if req.From != nil {
+		a.user = *req.From
+	}
+	sent, err := s.sendAndWait(ctx, a, &req.Send, wait)
+	if errors.Is(err, im.ErrUnauthenticated) { // the author is unknown, not the caller
+		err = im.ErrNotFound
+	}
+	return sent, err
+}

@@ -1,0 +1,121 @@
+package logic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Service decides. Its methods may be called from any goroutine; those of one
+// connection in the order of its messages ([L2]).
+type Service struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	members *membership
+	senders *senders
+	limit   *sendLimit
+	waiters *waiters
+}
+
+// Deps are the ports a Service works with, all of them required but Notes.
+type Deps struct {
+	Accounts Accounts
+	Profiles Profiles
+	Index    Index
+	Records  Records
+	Hints    Hints
+	Limits   Limits
+	Queue    Queue
+	Sessions Sessions
+	Auth     Authenticator
+	Filter   Filter
+
+	// Node is the channel on which this process hears of what its HTTP requests sent.
+	// It is not the node of a connector in the same process: each would have to read
+	// the other's batches.
+	Node im.NodeID
+	// Notes brings that channel. Without it nobody can wait for stored.
+	Notes Notes
+
+	Now        func() time.Time
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// NewService checks cfg and returns a Service. Run must be running for ?wait=stored.
+func NewService(cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.WithDefaults()
+	s := &Service{cfg: cfg, deps: deps, log: deps.Log, now: deps.Now, metrics: newMetrics(deps.Registerer)}
+	var err error
+	if s.members, err = newMembership(cfg, deps, s.metrics); err != nil {
+		return nil, err
+	}
+	if s.senders, err = newSenders(cfg, deps, s.metrics); err != nil {
+		return nil, err
+	}
+	if s.limit, err = newSendLimit(cfg, deps); err != nil {
+		return nil, err
+	}
+	s.waiters = newWaiters(cfg.Waiters, s.metrics)
+	return s, nil
+}
+
+// Run listens for the notes about what was stored, until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	for s.deps.Notes != nil && ctx.Err() == nil {
+		err := s.deps.Notes.Subscribe(ctx, s.deps.Node, s.waiters.hear, func() {})
+		if ctx.Err() != nil {
+			break
+		}
+		s.log.Warn("listening for notes ended, trying again", "node", s.deps.Node, "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// Limits are what a client should keep to; a rate of 0 is unlimited.
+func (s *Service) Limits() protocol.Limits {
+	return protocol.Limits{
+		MaxMessageBytes: s.cfg.MaxMessageBytes,
+		MaxTextBytes:    im.MaxTextBytes,
+		MaxPage:         maxPage,
+		SendPerSecond:   max(s.cfg.SendPerSecond, 0),
+		SendBurst:       s.cfg.SendBurst,
+	}
+}
+
+// within bounds what a request spends on the stores ([L3]).
+func (s *Service) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.cfg.StoreTimeout)
+}
+
+// away says that err is a store that does not answer, rather than an answer.
+func away(err error) bool {
+	return errors.Is(err, im.ErrStore) || errors.Is(err, im.ErrCache) || errors.Is(err, im.ErrOverloaded) ||
+		errors.Is(err, context.DeadlineExceeded)
+}
+
+// storeError names what a deadline means where only MySQL can have missed it.
+func storeError(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", im.ErrStore, err)
+	}
+	return err
+}

@@ -1,0 +1,200 @@
+package logic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// tooManyDevices is when a user at the bound may try again.
+const tooManyDevices = 30 * time.Second
+
+// Connect verifies the first message of a connection and answers exactly once: a
+// session with the reply to write once its route is registered, or the refusal with
+// the close code that says whether to come back.
+func (s *Service) Connect(ctx context.Context, hello protocol.Hello, message []byte, answer func(protocol.ConnectAnswer)) {
+	req, err := protocol.DecodeRequest(message)
+	var session *im.Session
+	var connected protocol.Connected
+	if err == nil {
+		session, connected, err = s.connect(ctx, hello, req)
+	}
+	s.count(protocol.CmdConnect, err)
+	if err != nil {
+		answer(protocol.ConnectAnswer{Frame: s.reply(req.ID, nil, err), Close: closeOf(err)})
+		return
+	}
+	answer(protocol.ConnectAnswer{Session: session, Frame: s.reply(req.ID, connected, nil)})
+}
+
+func (s *Service) connect(ctx context.Context, hello protocol.Hello, req protocol.Request) (*im.Session, protocol.Connected, error) {
+	var none protocol.Connected
+	if req.Cmd != protocol.CmdConnect {
+		return nil, none, fmt.Errorf("%s before connect: %w", req.Cmd, im.ErrUnauthenticated)
+	}
+	var c protocol.Connect
+	if err := protocol.DecodeData(req.Data, &c); err != nil {
+		return nil, none, err
+	}
+	if err := c.Device.Validate(); err != nil {
+		return nil, none, err
+	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	who, err := s.deps.Auth.Verify(ctx, c.Token)
+	switch {
+	case err != nil:
+		return nil, none, fmt.Errorf("verify: %w", err)
+	case who.Device != c.Device:
+		return nil, none, fmt.Errorf("token of another device: %w", im.ErrForbidden)
+	}
+	if c.Platform != "" {
+		who.Platform = c.Platform
+	}
+	if err := s.roomForDevice(ctx, who); err != nil {
+		return nil, none, err
+	}
+	profile, err := s.senders.Profile(ctx, who.User)
+	if err != nil {
+		return nil, none, err
+	}
+	return &im.Session{Identity: who, ID: hello.Session, Node: hello.Node, IP: hello.IP}, protocol.Connected{
+		SessionID:   hello.Session,
+		User:        profile,
+		ExpiresAt:   who.ExpiresAt,
+		HeartbeatMS: s.cfg.Heartbeat.Milliseconds(),
+		ServerTime:  s.now().UnixMilli(),
+		Limits:      s.Limits(),
+	}, nil
+}
+
+// roomForDevice bounds the user's connected devices. The same device again takes its
+// own place; while Redis is away nobody counts.
+func (s *Service) roomForDevice(ctx context.Context, who im.Identity) error {
+	if s.cfg.DevicesPerUser < 0 {
+		return nil
+	}
+	all, err := s.deps.Sessions.Sessions(ctx, []im.UserID{who.User})
+	if err != nil {
+		return nil
+	}
+	others := 0
+	for _, ref := range all[who.User] {
+		if ref.Device != who.Device {
+			others++
+		}
+	}
+	if others >= s.cfg.DevicesPerUser {
+		return &im.LimitError{Limit: "devices", RetryAfter: tooManyDevices}
+	}
+	return nil
+}
+
+// closeOf is how a connection ends that could not be accepted: as the table of codes
+// says, else to come back later where that may help, else as one never authenticated.
+func closeOf(err error) protocol.Close {
+	code := protocol.CodeOf(err)
+	c := protocol.Close{Code: code.Close, Reason: code.Name}
+	switch {
+	case c.Code != 0:
+	case code.Retryable:
+		c.Code = protocol.CloseTryLater
+	default:
+		c.Code = protocol.CloseUnauthenticated
+	}
+	return c
+}
+
+// refresh takes a newer token for the session, of the same user and device.
+func (s *Service) refresh(ctx context.Context, session *im.Session, r protocol.Refresh) (im.Identity, error) {
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	who, err := s.deps.Auth.Verify(ctx, r.Token)
+	switch {
+	case err != nil:
+		return im.Identity{}, fmt.Errorf("verify: %w", err)
+	case who.User != session.User || who.Device != session.Device:
+		return im.Identity{}, fmt.Errorf("token of another session: %w", im.ErrForbidden)
+	}
+	who.Platform = session.Platform
+	return who, nil
+}
+
+// ping answers what differs from the client's position, and ends a session whose
+// token was revoked while the kick got lost ([L7]).
+func (s *Service) ping(ctx context.Context, session *im.Session, p protocol.Ping) (protocol.Pong, error) {
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	if err := s.deps.Auth.Recheck(ctx, session.Identity); errors.Is(err, im.ErrUnauthenticated) {
+		return protocol.Pong{}, fmt.Errorf("recheck: %w", err)
+	}
+	var since im.Position
+	if p.Position != nil {
+		since = *p.Position
+	}
+	pong := protocol.Pong{ServerTime: s.now().UnixMilli()}
+	changes, err := s.deps.Index.Changes(ctx, session.User, since, maxPage)
+	switch {
+	case away(err), err == nil && changes.Degraded:
+		pong.Degraded = true
+		return pong, nil
+	case err != nil:
+		return protocol.Pong{}, fmt.Errorf("changes: %w", err)
+	}
+	pong.Position = changes.Position
+	if p.Position == nil {
+		return pong, nil
+	}
+	pong.StartOver, pong.HasMore = changes.Void, changes.HasMore
+	for _, st := range changes.States {
+		pong.Conversations = append(pong.Conversations, protocol.Digest{
+			ConversationID: st.Conversation, LastSeq: st.Top(), LastChange: st.LastChange, ReadSeq: st.Read,
+		})
+	}
+	return pong, nil
+}
+
+// Kicks ends sessions wherever they are.
+type Kicks struct {
+	sessions Sessions
+	bus      Bus
+}
+
+// NewKicks tells the nodes of a user's sessions over bus.
+func NewKicks(sessions Sessions, bus Bus) *Kicks { return &Kicks{sessions, bus} }
+
+// Kick closes the sessions of u with 4401, of one device where that is given. Best
+// effort: what it does not reach ends at its next ping ([L7]).
+func (k *Kicks) Kick(ctx context.Context, u im.UserID, device im.DeviceID) error {
+	all, err := k.sessions.Sessions(ctx, []im.UserID{u})
+	if err != nil {
+		return fmt.Errorf("kick: %w", err)
+	}
+	frame, err := protocol.EncodePush(protocol.PushFrame{Push: protocol.PushKicked, Data: protocol.Kicked{
+		Code: "unauthenticated", Reason: "the token was revoked",
+	}})
+	if err != nil {
+		return err
+	}
+	batches := make(map[im.NodeID][]byte)
+	for _, ref := range all[u] {
+		if device != "" && ref.Device != device {
+			continue
+		}
+		batches[ref.Node] = protocol.AppendDelivery(batches[ref.Node], &protocol.Delivery{
+			Users: []im.UserID{u}, Only: ref.Session, Frame: frame,
+			Close: protocol.Close{Code: protocol.CloseUnauthenticated, Reason: "revoked"},
+		})
+	}
+	if len(batches) == 0 {
+		return nil
+	}
+	if err := k.bus.Publish(ctx, batches); err != nil {
+		return fmt.Errorf("kick: %w", err)
+	}
+	return nil
+}

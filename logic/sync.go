@@ -1,0 +1,199 @@
+package logic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Sync returns everything that a starting client needs, in one round trip; with a
+// position of this generation only what changed since, oldest change first.
+func (s *Service) Sync(ctx context.Context, who im.Identity, req protocol.Sync) (protocol.Synced, error) {
+	limit, err := pageLimit(req.Limit, maxPage)
+	if err != nil {
+		return protocol.Synced{}, err
+	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	out := protocol.Synced{Full: true, ServerTime: s.now().UnixMilli(), Limits: s.Limits()}
+	if out.User, err = s.senders.Profile(ctx, who.User); err != nil {
+		return protocol.Synced{}, err
+	}
+	var states []im.ConversationState
+	if req.Position != nil {
+		changes, err := s.deps.Index.Changes(ctx, who.User, *req.Position, limit)
+		if err != nil {
+			return protocol.Synced{}, fmt.Errorf("sync changes: %w", storeError(err))
+		}
+		// A position of another generation, or one that cannot be held against
+		// anything while Redis is away, is answered in full.
+		if out.Full = changes.Void || changes.Degraded; !out.Full {
+			states, out.Position, out.HasMore = changes.States, changes.Position, changes.HasMore
+			total, degraded, err := s.deps.Index.UnreadTotal(ctx, who.User)
+			if err != nil {
+				return protocol.Synced{}, fmt.Errorf("sync unread: %w", storeError(err))
+			}
+			out.UnreadTotal, out.Degraded = total, degraded
+		}
+	}
+	if out.Full {
+		list, err := s.deps.Index.List(ctx, who.User, 0, limit)
+		if err != nil {
+			return protocol.Synced{}, fmt.Errorf("sync list: %w", storeError(err))
+		}
+		states, out.Position, out.HasMore = list.States, list.Position, list.HasMore
+		out.UnreadTotal, out.Degraded = list.UnreadTotal, list.Degraded
+		out.Next = nextPage(list)
+	}
+	offline, err := s.OfflineSources(ctx, who)
+	if err != nil {
+		return protocol.Synced{}, err
+	}
+	rows, whole := s.rows(ctx, who.User, states)
+	out.Offline, out.Conversations = offline.Items, rows
+	out.Degraded = out.Degraded || offline.Degraded || !whole
+	return out, nil
+}
+
+// Conversations returns a page of the user's list, newest first, from below before (0:
+// from the top).
+func (s *Service) Conversations(ctx context.Context, who im.Identity, before im.MessageID, limit int) (protocol.Conversations, error) {
+	limit, err := pageLimit(limit, defaultPage)
+	if err != nil {
+		return protocol.Conversations{}, err
+	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	list, err := s.deps.Index.List(ctx, who.User, before, limit)
+	if err != nil {
+		return protocol.Conversations{}, fmt.Errorf("list: %w", storeError(err))
+	}
+	rows, whole := s.rows(ctx, who.User, list.States)
+	return protocol.Conversations{
+		Items: rows, HasMore: list.HasMore, Next: nextPage(list),
+		UnreadTotal: list.UnreadTotal, Degraded: list.Degraded || !whole,
+	}, nil
+}
+
+// Conversation returns one row of the list; a one-to-one conversation in which nobody
+// has spoken yet is an empty one.
+func (s *Service) Conversation(ctx context.Context, who im.Identity, c im.ConversationID) (protocol.Conversation, error) {
+	state, err := s.state(ctx, who.User, c)
+	if isNotFound(err) {
+		state.Conversation = c
+		err = s.members.MayOpen(ctx, who.User, c)
+	}
+	if err != nil {
+		return protocol.Conversation{}, err
+	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	rows, _ := s.rows(ctx, who.User, []im.ConversationState{state})
+	return rows[0], nil
+}
+
+func nextPage(list im.ListPage) string {
+	if !list.HasMore || len(list.States) == 0 {
+		return ""
+	}
+	return list.States[len(list.States)-1].LastID.String()
+}
+
+// rows shows states with who the other side is and what was said last; whole is false
+// where a store could not tell. The list itself does not wait for that.
+func (s *Service) rows(ctx context.Context, u im.UserID, states []im.ConversationState) (rows []protocol.Conversation, whole bool) {
+	rows = make([]protocol.Conversation, len(states))
+	peers := newPeerSet(u, len(states))
+	at := make(map[im.ConversationID]im.Seq, len(states))
+	for _, st := range states {
+		peers.add(st.Conversation)
+		if top := st.Top(); top > 0 {
+			at[st.Conversation] = top
+		}
+	}
+	profiles, whole := s.peerProfiles(ctx, peers)
+	var last map[im.ConversationID]im.Message
+	if len(at) > 0 {
+		var err error
+		if last, err = s.deps.Records.LastMessages(ctx, at); err != nil {
+			whole = false
+			s.logUnlessAway("last messages", err)
+		}
+	}
+	for i, st := range states {
+		rows[i] = protocol.Conversation{
+			ConversationID: st.Conversation,
+			Kind:           "direct",
+			Peer:           peers.profile(profiles, st.Conversation),
+			LastSeq:        st.Top(),
+			LastChange:     st.LastChange,
+			DeliveredSeq:   st.Delivered,
+			ReadSeq:        st.Read,
+			Unread:         st.Unread,
+			PeerDelivered:  st.PeerDelivered,
+			PeerRead:       st.PeerRead,
+		}
+		if m, ok := last[st.Conversation]; ok {
+			m = m.ForReader(u)
+			rows[i].LastMessage = &m
+		}
+	}
+	return rows, whole
+}
+
+// peerSet collects the other sides of a user's one-to-one conversations.
+type peerSet struct {
+	self im.UserID
+	ids  []im.UserID
+	seen map[im.UserID]struct{}
+}
+
+func newPeerSet(self im.UserID, size int) *peerSet {
+	return &peerSet{self: self, ids: make([]im.UserID, 0, size), seen: make(map[im.UserID]struct{}, size)}
+}
+
+func (p *peerSet) add(c im.ConversationID) {
+	peer, ok := c.Peer(p.self)
+	if !ok || peer == im.SystemUser {
+		return
+	}
+	if _, twice := p.seen[peer]; !twice {
+		p.seen[peer] = struct{}{}
+		p.ids = append(p.ids, peer)
+	}
+}
+
+// profile is nil where it is not known.
+func (p *peerSet) profile(all map[im.UserID]im.Profile, c im.ConversationID) *im.Profile {
+	peer, ok := c.Peer(p.self)
+	if ok && peer == im.SystemUser {
+		system := systemProfile
+		return &system
+	}
+	if profile, found := all[peer]; ok && found {
+		return &profile
+	}
+	return nil
+}
+
+// peerProfiles looks the set up; named is false where no store could tell.
+func (s *Service) peerProfiles(ctx context.Context, p *peerSet) (all map[im.UserID]im.Profile, named bool) {
+	if len(p.ids) == 0 {
+		return nil, true
+	}
+	all, err := s.deps.Profiles.Profiles(ctx, p.ids)
+	if err != nil {
+		s.logUnlessAway("peer profiles", err)
+	}
+	return all, err == nil
+}
+
+// logUnlessAway logs what an answer goes on without.
+func (s *Service) logUnlessAway(what string, err error) {
+	if !away(err) && !errors.Is(err, context.Canceled) {
+		s.log.Error("answered without "+what, "err", err)
+	}
+}

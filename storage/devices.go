@@ -1,0 +1,163 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// maxDevices bounds the devices of one user. Their IDs are chosen by clients: beyond
+// it the one not seen for longest is forgotten, and its tokens end.
+const maxDevices = 100
+
+// SaveLogin creates or renews the device and returns the versions that its tokens
+// must carry. A renewed device keeps its version: access tokens given before last
+// until they expire; its former refresh token ends. im.ErrNotFound for an unknown user.
+func (db *DB) SaveLogin(ctx context.Context, l im.Login) (s im.AuthState, err error) {
+	ctx, done := db.begin(ctx, "save_login")
+	defer done(&err)
+	err = db.transact(ctx, func(tx *sql.Tx) error {
+		// The user's row is locked first: logins of one user come one after the other.
+		var state int
+		err := tx.QueryRowContext(ctx, "SELECT state FROM users WHERE id = ?"+db.d.forUpdate, l.User).Scan(&state)
+		if err != nil {
+			return notFound(err)
+		}
+		known, err := execOne(ctx, tx, "UPDATE devices SET platform = ?, refresh_hash = ?, prev_refresh_hash = NULL,"+
+			" refresh_expires = ?, revoked_at = 0, seen_at = "+db.d.now+" WHERE user_id = ? AND device = ?",
+			l.Platform, l.RefreshHash[:], l.RefreshExpires, l.User, l.Device)
+		if err != nil {
+			return err
+		}
+		if !known {
+			_, err := tx.ExecContext(ctx, "INSERT INTO devices (user_id, device, platform, device_version, refresh_hash,"+
+				" refresh_expires, created_at, seen_at) VALUES (?, ?, ?, "+db.d.now+" / 1000, ?, ?, "+db.d.now+", "+db.d.now+")",
+				l.User, l.Device, l.Platform, l.RefreshHash[:], l.RefreshExpires)
+			if err != nil {
+				return err
+			}
+			if err := forgetDevices(ctx, tx, l.User); err != nil {
+				return err
+			}
+		}
+		s, err = authState(ctx, tx, l.User, l.Device)
+		return err
+	})
+	return s, err
+}
+
+// forgetDevices deletes what is beyond maxDevices.
+func forgetDevices(ctx context.Context, tx *sql.Tx, u im.UserID) error {
+	old, err := queryAll(ctx, tx, func(rows *sql.Rows) (d any, err error) {
+		var id im.DeviceID
+		err = rows.Scan(&id)
+		return id, err
+	}, "SELECT device FROM devices WHERE user_id = ? ORDER BY seen_at DESC, created_at DESC LIMIT ? OFFSET ?", u, maxDevices, maxDevices)
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "DELETE FROM devices WHERE user_id = ? AND device IN "+in(len(old)), append([]any{u}, old...)...)
+	return err
+}
+
+// RotateRefresh exchanges a refresh token for the next, once [S6]. A token that was
+// exchanged before, or is unknown or expired, gives im.ErrUnauthenticated; the one
+// exchanged last also revokes the device, since two hold it.
+func (db *DB) RotateRefresh(ctx context.Context, old, next [32]byte, expires int64) (l im.Login, s im.AuthState, err error) {
+	ctx, done := db.begin(ctx, "rotate_refresh")
+	defer done(&err)
+	refused := false // after the commit: a revocation must stand
+	err = db.transact(ctx, func(tx *sql.Tx) error {
+		l, refused = im.Login{RefreshHash: next, RefreshExpires: expires}, false
+		swapped, err := execOne(ctx, tx, "UPDATE devices SET prev_refresh_hash = refresh_hash, refresh_hash = ?,"+
+			" refresh_expires = ?, seen_at = "+db.d.now+" WHERE refresh_hash = ? AND refresh_expires > "+db.d.now+" AND revoked_at = 0",
+			next[:], expires, old[:])
+		if err != nil {
+			return err
+		}
+		if !swapped {
+			refused = true
+			return db.revokeStolen(ctx, tx, old)
+		}
+		err = tx.QueryRowContext(ctx, "SELECT user_id, device, platform FROM devices WHERE refresh_hash = ?", next[:]).
+			Scan(&l.User, &l.Device, &l.Platform)
+		if err != nil {
+			return err
+		}
+		s, err = authState(ctx, tx, l.User, l.Device)
+		refused = !s.Active
+		return err
+	})
+	if err == nil && refused {
+		err = im.ErrUnauthenticated
+	}
+	if err != nil {
+		return im.Login{}, im.AuthState{}, err
+	}
+	return l, s, nil
+}
+
+// revokeStolen ends the device whose last exchanged token is shown again.
+func (db *DB) revokeStolen(ctx context.Context, tx *sql.Tx, old [32]byte) error {
+	var u im.UserID
+	var d im.DeviceID
+	err := tx.QueryRowContext(ctx, "SELECT user_id, device FROM devices WHERE prev_refresh_hash = ?", old[:]).Scan(&u, &d)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		_, err = db.revoke(ctx, tx, u, d)
+	}
+	return err
+}
+
+// RevokeDevice raises the device's version and drops its refresh token.
+// im.ErrNotFound where the user has no such device.
+func (db *DB) RevokeDevice(ctx context.Context, u im.UserID, d im.DeviceID) (err error) {
+	ctx, done := db.begin(ctx, "revoke_device")
+	defer done(&err)
+	known, err := db.revoke(ctx, db.w, u, d)
+	if err == nil && !known {
+		err = im.ErrNotFound
+	}
+	return err
+}
+
+func (db *DB) revoke(ctx context.Context, q querier, u im.UserID, d im.DeviceID) (bool, error) {
+	return execOne(ctx, q, "UPDATE devices SET device_version = device_version + 1, refresh_hash = NULL,"+
+		" prev_refresh_hash = NULL, revoked_at = "+db.d.now+" WHERE user_id = ? AND device = ? AND revoked_at = 0", u, d)
+}
+
+// Devices lists the devices that are logged in, the latest seen first.
+func (db *DB) Devices(ctx context.Context, u im.UserID) (devices []im.Device, err error) {
+	ctx, done := db.begin(ctx, "devices")
+	defer done(&err)
+	return queryAll(ctx, db.r, func(rows *sql.Rows) (d im.Device, err error) {
+		err = rows.Scan(&d.ID, &d.Platform, &d.CreatedAt, &d.SeenAt)
+		return d, err
+	}, "SELECT device, platform, created_at, seen_at FROM devices WHERE user_id = ? AND revoked_at = 0"+
+		" ORDER BY seen_at DESC, device LIMIT ?", u, maxDevices)
+}
+
+// AuthState is the zero value for an unknown user: not active, no device.
+func (db *DB) AuthState(ctx context.Context, u im.UserID, d im.DeviceID) (s im.AuthState, err error) {
+	ctx, done := db.begin(ctx, "auth_state")
+	defer done(&err)
+	return authState(ctx, db.r, u, d)
+}
+
+func authState(ctx context.Context, q querier, u im.UserID, d im.DeviceID) (im.AuthState, error) {
+	found, err := queryAll(ctx, q, func(rows *sql.Rows) (s im.AuthState, err error) {
+		var state int
+		err = rows.Scan(&s.TokenVersion, &state, &s.DeviceVersion, &s.DeviceKnown)
+		s.Active = state == userActive
+		return s, err
+	}, "SELECT u.token_version, u.state, COALESCE(d.device_version, 0), d.device IS NOT NULL AND d.revoked_at = 0"+
+		" FROM users u LEFT JOIN devices d ON d.user_id = u.id AND d.device = ? WHERE u.id = ?", d, u)
+	if err != nil || len(found) == 0 {
+		return im.AuthState{}, err
+	}
+	return found[0], nil
+}

@@ -1,0 +1,100 @@
+package storage
+
+import "strings"
+
+// The dialects of the one SQL store.
+const (
+	MySQL  = "mysql" // also MariaDB
+	SQLite = "sqlite"
+)
+
+// dialect holds what the two engines say differently; every other statement is the
+// same text for both.
+type dialect struct {
+	name string
+	// now is the database's own time in Unix milliseconds: one clock for all nodes.
+	now string
+	// forUpdate locks the rows that a transaction has read. SQLite's writer holds the
+	// whole database from BEGIN IMMEDIATE on.
+	forUpdate string
+	// keepConversation and keepMember and keepBlock end an INSERT that leaves a row
+	// alone where it is there already. Never INSERT IGNORE: that hides bad data too.
+	keepConversation, keepMember, keepBlock string
+	// moveCursors and moveCursorsEnd stand around the rows (user, conversation,
+	// delivered, read) of one statement that raises existing members only. The rows
+	// are visited in the order given, so sorted callers cannot deadlock.
+	moveCursors, moveCursorsRow, moveCursorsEnd string
+	// lasts and lastsEnd stand around the list of conversations.
+	lasts, lastsRow, lastsEnd string
+	// rowJoin joins the rows of moveCursors and lasts.
+	rowJoin string
+}
+
+var mysqlDialect = dialect{
+	name:             MySQL,
+	now:              "CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)",
+	forUpdate:        " FOR UPDATE",
+	keepConversation: " ON DUPLICATE KEY UPDATE kind = kind",
+	keepMember:       " ON DUPLICATE KEY UPDATE join_seq = join_seq",
+	keepBlock:        " ON DUPLICATE KEY UPDATE created_at = created_at",
+
+	moveCursors:    "UPDATE (",
+	moveCursorsRow: "SELECT ? AS u, ? AS c, ? AS d, ? AS r",
+	moveCursorsEnd: `) v STRAIGHT_JOIN members m ON m.user_id = v.u AND m.conversation = v.c
+		SET m.delivered_seq = GREATEST(m.delivered_seq, v.d), m.read_seq = GREATEST(m.read_seq, v.r)`,
+
+	lasts:    "SELECT m.conversation, m.seq, m.id FROM (",
+	lastsRow: "SELECT ? AS c",
+	lastsEnd: `) v STRAIGHT_JOIN messages m ON m.conversation = v.c AND m.seq =
+		(SELECT x.seq FROM messages x WHERE x.conversation = v.c ORDER BY x.seq DESC LIMIT 1)`,
+
+	rowJoin: " UNION ALL ",
+}
+
+var sqliteDialect = dialect{
+	name:             SQLite,
+	now:              "CAST(ROUND(unixepoch('now', 'subsec') * 1000) AS INTEGER)",
+	keepConversation: " ON CONFLICT DO NOTHING",
+	keepMember:       " ON CONFLICT DO NOTHING",
+	keepBlock:        " ON CONFLICT DO NOTHING",
+
+	moveCursors:    "WITH v(u, c, d, r) AS (VALUES ",
+	moveCursorsRow: "(?, ?, ?, ?)",
+	moveCursorsEnd: `) UPDATE members
+		SET delivered_seq = MAX(delivered_seq, v.d), read_seq = MAX(read_seq, v.r)
+		FROM v WHERE members.user_id = v.u AND members.conversation = v.c`,
+
+	lasts:    "WITH v(c) AS (VALUES ",
+	lastsRow: "(?)",
+	lastsEnd: `) SELECT m.conversation, m.seq, m.id FROM v CROSS JOIN messages m ON m.conversation = v.c AND m.seq =
+		(SELECT x.seq FROM messages x WHERE x.conversation = v.c ORDER BY x.seq DESC LIMIT 1)`,
+
+	rowJoin: ", ",
+}
+
+// key is s as an argument that is compared with a column of bytes also where no
+// column stands beside it: a derived table has the type of its literals.
+func (d *dialect) key(s string) any {
+	if d.name == MySQL {
+		return []byte(s)
+	}
+	return s
+}
+
+// repeat writes head, n times row joined by sep, and end.
+func repeat(head, row, sep string, n int, end string) string {
+	var b strings.Builder
+	b.Grow(len(head) + n*(len(row)+len(sep)) + len(end))
+	b.WriteString(head)
+	for i := range n {
+		if i > 0 {
+			b.WriteString(sep)
+		}
+		b.WriteString(row)
+	}
+	b.WriteString(end)
+	return b.String()
+}
+
+// in is "(?, ?, …)" for n values.
+func in(n int) string { return repeat("(", "?", ", ", n, ")") }

@@ -1,0 +1,167 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+//go:embed migrations/mysql/*.sql migrations/sqlite/*.sql
+var migrations embed.FS
+
+// Migrate brings the schema to the version that this program needs, as the admin
+// account, and says which versions it went from and to. Several at once are fine:
+// one works, the others wait up to a minute. It never goes back.
+func Migrate(ctx context.Context, cfg DBConfig, log *slog.Logger) (from, to int64, err error) {
+	if err := cfg.Validate(); err != nil {
+		return 0, 0, err
+	}
+	cfg = cfg.withDefaults()
+	var pool *sql.DB
+	var d *dialect
+	if cfg.Dialect == MySQL {
+		pool, err = openMySQL(cfg.AdminDSN, 4, log)
+		d = &mysqlDialect
+	} else {
+		db, openErr := OpenDB(ctx, cfg, log)
+		if openErr != nil {
+			return 0, 0, openErr
+		}
+		defer db.Close()
+		pool, d = db.w, db.d
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	defer pool.Close()
+	p, err := provider(pool, d)
+	if err != nil {
+		return 0, 0, err
+	}
+	if from, to, err = p.GetVersions(ctx); err != nil {
+		return 0, 0, fmt.Errorf("read the schema version: %w", classify(err))
+	}
+	if from > to {
+		return from, to, newerSchema(from, to)
+	}
+	results, err := p.Up(ctx)
+	for _, r := range results {
+		log.Info("schema migrated", "version", r.Source.Version, "dur", r.Duration)
+	}
+	if err != nil {
+		return from, to, fmt.Errorf("migrate the schema: %w", classify(err))
+	}
+	return from, to, nil
+}
+
+func provider(pool *sql.DB, d *dialect) (*goose.Provider, error) {
+	files, err := fs.Sub(migrations, "migrations/"+d.name)
+	if err != nil {
+		return nil, err
+	}
+	opts := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger())}
+	name := goose.DialectSQLite3
+	if d.name == MySQL {
+		name = goose.DialectMySQL
+		opts = append(opts, goose.WithSessionLocker(migrateLock{}))
+	}
+	return goose.NewProvider(name, pool, files, opts...)
+}
+
+// migrateLock keeps migrations of one database apart. It ends with its connection,
+// so a migration that was killed leaves no lock behind.
+type migrateLock struct{}
+
+var _ lock.SessionLocker = migrateLock{}
+
+func (migrateLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	var got sql.NullInt64
+	err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT('curlew_migrate_', DATABASE()), 60)").Scan(&got)
+	if err == nil && got.Int64 != 1 {
+		err = errors.New("another migration has been running for a minute")
+	}
+	return err
+}
+
+func (migrateLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(CONCAT('curlew_migrate_', DATABASE()))")
+	return err
+}
+
+// SchemaError says that the database's schema is not the one this program needs.
+type SchemaError struct{ Have, Want int64 }
+
+func (e *SchemaError) Error() string {
+	if e.Have > e.Want {
+		return newerSchema(e.Have, e.Want).Error()
+	}
+	return fmt.Sprintf("the database schema is at version %d, this program needs %d: run curlew migrate", e.Have, e.Want)
+}
+
+func newerSchema(have, want int64) error {
+	return fmt.Errorf("the database schema is at version %d, this program knows only %d: run a newer curlew", have, want)
+}
+
+// CheckSchema returns a SchemaError where the schema is older or newer than this
+// program's, im.ErrStore while the database is away. A process asks it once at the
+// start; while it returns ErrStore the schema is not known and nothing may be served.
+func (db *DB) CheckSchema(ctx context.Context) (err error) {
+	ctx, done := db.begin(ctx, "schema")
+	defer done(&err)
+	want, err := schemaVersion(db.d)
+	if err != nil {
+		return err
+	}
+	var have int64
+	err = db.r.QueryRowContext(ctx, "SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version WHERE is_applied = ?", true).Scan(&have)
+	if missingTable(err) {
+		err = nil
+	}
+	if err == nil && have != want {
+		err = &SchemaError{Have: have, Want: want}
+	}
+	return err
+}
+
+// WaitSchema asks CheckSchema again, each second, while the database is away.
+func (db *DB) WaitSchema(ctx context.Context) error {
+	for {
+		err := db.CheckSchema(ctx)
+		if err == nil || !errors.Is(err, im.ErrStore) {
+			return err
+		}
+		db.log.Warn("database away, waiting", "err", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// schemaVersion is the number of the last embedded migration.
+func schemaVersion(d *dialect) (int64, error) {
+	files, err := fs.Glob(migrations, "migrations/"+d.name+"/*.sql")
+	if err != nil {
+		return 0, err
+	}
+	var last int64
+	for _, f := range files {
+		v, err := goose.NumericComponent(f)
+		if err != nil {
+			return 0, err
+		}
+		last = max(last, v)
+	}
+	return last, nil
+}

@@ -1,0 +1,87 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// stateQuery reads a user's conversations as the projection holds them: for each
+// one seek to the end of the conversation, one to the other side's row, one to the
+// last uncounted row. ORDER BY … LIMIT 1 rather than MAX(): MySQL turns only the
+// former into a seek where the conversation comes from an outer row.
+const stateQuery = `
+SELECT m.conversation, m.join_seq, m.leave_seq, m.delivered_seq, m.read_seq, m.floor_seq,
+	COALESCE(p.delivered_seq, 0), COALESCE(p.read_seq, 0), COALESCE(e.seq, 0), COALESCE(e.id, 0),
+	COALESCE((SELECT x.seq FROM uncounted x WHERE x.conversation = m.conversation AND x.user_id IN (0, m.user_id)
+		ORDER BY x.seq DESC LIMIT 1), 0)
+FROM members m
+LEFT JOIN messages e ON e.conversation = m.conversation AND e.seq =
+	(SELECT x.seq FROM messages x WHERE x.conversation = m.conversation ORDER BY x.seq DESC LIMIT 1)
+LEFT JOIN members p ON SUBSTR(m.conversation, 1, 1) = 'd' AND p.conversation = m.conversation AND p.user_id <> m.user_id
+WHERE m.user_id = ?`
+
+// UserStates reads every conversation of u, complete, in no order, from which the
+// projection in Redis is rebuilt. LastChange and Unread are not filled in.
+func (db *DB) UserStates(ctx context.Context, u im.UserID) (states []im.ConversationState, err error) {
+	ctx, done := db.begin(ctx, "user_states")
+	defer done(&err)
+	return queryAll(ctx, db.r, scanState(u), stateQuery, u)
+}
+
+// UserState reads one conversation of u; im.ErrNotFound where they were never in it.
+func (db *DB) UserState(ctx context.Context, u im.UserID, c im.ConversationID) (state im.ConversationState, err error) {
+	ctx, done := db.begin(ctx, "user_state")
+	defer done(&err)
+	states, err := queryAll(ctx, db.r, scanState(u), stateQuery+" AND m.conversation = ?", u, c)
+	if err == nil && len(states) == 0 {
+		err = im.ErrNotFound
+	}
+	if err != nil {
+		return im.ConversationState{}, err
+	}
+	return states[0], nil
+}
+
+func scanState(u im.UserID) func(*sql.Rows) (im.ConversationState, error) {
+	return func(rows *sql.Rows) (s im.ConversationState, err error) {
+		err = rows.Scan(&s.Conversation, &s.Join, &s.Leave, &s.Delivered, &s.Read, &s.Floor,
+			&s.PeerDelivered, &s.PeerRead, &s.LastSeq, &s.LastID, &s.LastUncounted)
+		if peer, ok := s.Conversation.Peer(u); ok && peer == u { // writing to oneself: one row is both sides
+			s.PeerDelivered, s.PeerRead = s.Delivered, s.Read
+		}
+		return s, err
+	}
+}
+
+// Undelivered returns the newest limit messages of c after a seq that u did not
+// send, newest first.
+func (db *DB) Undelivered(ctx context.Context, u im.UserID, c im.ConversationID, after im.Seq, limit int) (entries []im.OfflineEntry, err error) {
+	ctx, done := db.begin(ctx, "undelivered")
+	defer done(&err)
+	return queryAll(ctx, db.r, func(rows *sql.Rows) (e im.OfflineEntry, err error) {
+		err = rows.Scan(&e.Seq, &e.ID)
+		return e, err
+	}, "SELECT seq, id FROM messages WHERE conversation = ? AND seq > ? AND sender <> ? ORDER BY seq DESC LIMIT ?", c, after, u, limit)
+}
+
+// CountUncounted counts the seqs of c in (after, upTo] that do not count for u.
+func (db *DB) CountUncounted(ctx context.Context, c im.ConversationID, u im.UserID, after, upTo im.Seq) (n uint64, err error) {
+	ctx, done := db.begin(ctx, "count_uncounted")
+	defer done(&err)
+	err = db.r.QueryRowContext(ctx, "SELECT COUNT(DISTINCT seq) FROM uncounted"+
+		" WHERE conversation = ? AND seq > ? AND seq <= ? AND user_id IN (0, ?)", c, after, upTo, u).Scan(&n)
+	return n, err
+}
+
+// UncountedSeqs returns the newest limit uncounted rows of c, newest first.
+func (db *DB) UncountedSeqs(ctx context.Context, c im.ConversationID, limit int) (seqs []im.UncountedSeq, err error) {
+	ctx, done := db.begin(ctx, "uncounted_seqs")
+	defer done(&err)
+	return queryAll(ctx, db.r, func(rows *sql.Rows) (s im.UncountedSeq, err error) {
+		s.Conversation = c
+		err = rows.Scan(&s.Seq, &s.User)
+		return s, err
+	}, "SELECT seq, user_id FROM uncounted WHERE conversation = ? ORDER BY seq DESC, user_id DESC LIMIT ?", c, limit)
+}

@@ -23,7 +23,7 @@ func (s *Server) authenticate(c *gin.Context) {
 		s.abort(c, im.ErrUnauthenticated)
 		return
 	}
-	who, err := s.deps.Auth.Verify(c.Request.Context(), token)
+	who, err := s.deps.Accounts.Verify(c.Request.Context(), token)
 	if err != nil {
 		s.abort(c, err)
 		return
@@ -40,7 +40,7 @@ func (s *Server) authenticateServer(c *gin.Context) {
 		s.abort(c, im.ErrUnauthenticated)
 		return
 	}
-	if err := s.deps.Backends.VerifyServerKey(id, secret); err != nil {
+	if err := s.deps.Accounts.VerifyServerKey(id, secret); err != nil {
 		s.abort(c, err)
 		return
 	}
@@ -68,7 +68,7 @@ func (s *Server) register(c *gin.Context) (int, any, error) {
 	if err := s.body(c, &req); err != nil {
 		return 0, nil, err
 	}
-	tokens, err := s.deps.Auth.Register(c.Request.Context(), req, c.ClientIP())
+	tokens, err := s.deps.Accounts.Register(c.Request.Context(), req, c.ClientIP())
 	return http.StatusCreated, tokens, err
 }
 
@@ -77,7 +77,7 @@ func (s *Server) login(c *gin.Context) (int, any, error) {
 	if err := s.body(c, &req); err != nil {
 		return 0, nil, err
 	}
-	tokens, err := s.deps.Auth.Login(c.Request.Context(), req, c.ClientIP())
+	tokens, err := s.deps.Accounts.Login(c.Request.Context(), req, c.ClientIP())
 	return http.StatusOK, tokens, err
 }
 
@@ -86,12 +86,12 @@ func (s *Server) refresh(c *gin.Context) (int, any, error) {
 	if err := s.body(c, &req); err != nil {
 		return 0, nil, err
 	}
-	tokens, err := s.deps.Auth.Refresh(c.Request.Context(), req.RefreshToken)
+	tokens, err := s.deps.Accounts.Refresh(c.Request.Context(), req.RefreshToken)
 	return http.StatusOK, tokens, err
 }
 
 func (s *Server) logout(c *gin.Context) (int, any, error) {
-	return http.StatusNoContent, nil, s.deps.Auth.Logout(c.Request.Context(), caller(c))
+	return http.StatusNoContent, nil, s.deps.Accounts.Logout(c.Request.Context(), caller(c))
 }
 
 func (s *Server) changePassword(c *gin.Context) (int, any, error) {
@@ -99,5 +99,5 @@ func (s *Server) changePassword(c *gin.Context) (int, any, error) {
 	if err := s.body(c, &req); err != nil {
 		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, s.deps.Auth.ChangePassword(c.Request.Context(), caller(c), req)
+	return http.StatusNoContent, nil, s.deps.Accounts.ChangePassword(c.Request.Context(), caller(c), req)
 }

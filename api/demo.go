@@ -18,7 +18,7 @@ func (s *Server) demo(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	name := strings.ToLower(rand.Text()[:6])
-	tokens, err := s.deps.Auth.Register(c.Request.Context(), protocol.Register{
+	tokens, err := s.deps.Accounts.Register(c.Request.Context(), protocol.Register{
 		Handle:   "demo-" + name,
 		Password: rand.Text(),
 		Nickname: "Demo " + name,

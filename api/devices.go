@@ -10,7 +10,7 @@ import (
 )
 
 func (s *Server) listDevices(c *gin.Context) (int, any, error) {
-	devices, err := s.deps.Auth.Devices(c.Request.Context(), caller(c))
+	devices, err := s.deps.Accounts.Devices(c.Request.Context(), caller(c))
 	return http.StatusOK, protocol.Devices{Items: list(devices)}, err
 }
 
@@ -20,7 +20,7 @@ func (s *Server) revokeDevice(c *gin.Context) (int, any, error) {
 	if err := device.Validate(); err != nil {
 		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, s.deps.Auth.RevokeDevice(c.Request.Context(), caller(c), device)
+	return http.StatusNoContent, nil, s.deps.Accounts.RevokeDevice(c.Request.Context(), caller(c), device)
 }
 
 // list keeps an empty answer an empty array rather than null.

@@ -19,11 +19,13 @@ type Chat interface {
 	OfflineSources(ctx context.Context, who im.Identity) (protocol.OfflineSources, error)
 	OfflinePull(ctx context.Context, who im.Identity, req protocol.OfflinePull) (protocol.Page, error)
 	Sync(ctx context.Context, who im.Identity, req protocol.Sync) (protocol.Synced, error)
+	// ServerSend sends for a backend, answered as SendAndWait.
+	ServerSend(ctx context.Context, req protocol.ServerSend, wait bool) (protocol.Sent, error)
 	Limits() protocol.Limits
 }
 
-// Auth answers who somebody is, and changes it. logic.Auth implements it.
-type Auth interface {
+// Accounts answers who somebody is, and changes it. logic.Auth implements it.
+type Accounts interface {
 	Register(ctx context.Context, req protocol.Register, ip string) (protocol.Tokens, error)
 	Login(ctx context.Context, req protocol.Login, ip string) (protocol.Tokens, error)
 	Refresh(ctx context.Context, refreshToken string) (protocol.Tokens, error)
@@ -33,22 +35,15 @@ type Auth interface {
 	ChangePassword(ctx context.Context, who im.Identity, req protocol.ChangePassword) error
 	Devices(ctx context.Context, who im.Identity) ([]im.Device, error)
 	RevokeDevice(ctx context.Context, who im.Identity, d im.DeviceID) error
-}
 
-// Users answers who others are. logic.Auth implements it.
-type Users interface {
 	Profile(ctx context.Context, who im.Identity, u im.UserID) (im.Profile, error)
 	FindByHandle(ctx context.Context, who im.Identity, handle string) (im.Profile, error)
 	UpdateProfile(ctx context.Context, who im.Identity, nickname, avatar *string) (im.Profile, error)
 	Blocks(ctx context.Context, who im.Identity) ([]im.UserID, error)
 	SetBlock(ctx context.Context, who im.Identity, blocked im.UserID, on bool) error
-}
 
-// Backends serves those who bring users of their own.
-type Backends interface {
-	// VerifyServerKey returns im.ErrUnauthenticated for a key that is not good.
+	// VerifyServerKey returns im.ErrUnauthenticated for a backend's key that is not good.
 	VerifyServerKey(id, secret string) error
 	UpsertUsers(ctx context.Context, users []protocol.ServerUser) ([]im.Profile, error)
 	IssueTokens(ctx context.Context, req protocol.IssueTokens) (protocol.Tokens, error)
-	ServerSend(ctx context.Context, req protocol.ServerSend, wait bool) (protocol.Sent, error)
 }

@@ -18,9 +18,7 @@ import (
 // Deps is what the HTTP face calls.
 type Deps struct {
 	Chat       Chat
-	Auth       Auth
-	Users      Users
-	Backends   Backends
+	Accounts   Accounts
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }

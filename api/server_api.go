@@ -19,8 +19,8 @@ func (s *Server) upsertUsers(c *gin.Context) (int, any, error) {
 	if n := len(req.Users); n < 1 || n > protocol.MaxServerUsers {
 		return 0, nil, im.Invalid("users", fmt.Sprintf("must be 1 to %d", protocol.MaxServerUsers))
 	}
-	profiles, err := s.deps.Backends.UpsertUsers(c.Request.Context(), req.Users)
-	return http.StatusOK, protocol.ServerProfiles{Users: profiles}, err
+	profiles, err := s.deps.Accounts.UpsertUsers(c.Request.Context(), req.Users)
+	return http.StatusOK, protocol.ServerProfiles{Users: list(profiles)}, err
 }
 
 // issueTokens logs a backend's user in on a device, without a password.
@@ -29,7 +29,7 @@ func (s *Server) issueTokens(c *gin.Context) (int, any, error) {
 	if err := s.body(c, &req); err != nil {
 		return 0, nil, err
 	}
-	tokens, err := s.deps.Backends.IssueTokens(c.Request.Context(), req)
+	tokens, err := s.deps.Accounts.IssueTokens(c.Request.Context(), req)
 	return http.StatusCreated, tokens, err
 }
 
@@ -43,6 +43,6 @@ func (s *Server) serverSend(c *gin.Context) (int, any, error) {
 	if err := s.body(c, &req); err != nil {
 		return 0, nil, err
 	}
-	sent, err := s.deps.Backends.ServerSend(c.Request.Context(), req, wait)
+	sent, err := s.deps.Chat.ServerSend(c.Request.Context(), req, wait)
 	return sentStatus(sent, wait), sent, err
 }

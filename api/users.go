@@ -11,7 +11,7 @@ import (
 
 func (s *Server) me(c *gin.Context) (int, any, error) {
 	who := caller(c)
-	profile, err := s.deps.Users.Profile(c.Request.Context(), who, who.User)
+	profile, err := s.deps.Accounts.Profile(c.Request.Context(), who, who.User)
 	return http.StatusOK, profile, err
 }
 
@@ -20,7 +20,7 @@ func (s *Server) updateMe(c *gin.Context) (int, any, error) {
 	if err := s.body(c, &req); err != nil {
 		return 0, nil, err
 	}
-	profile, err := s.deps.Users.UpdateProfile(c.Request.Context(), caller(c), req.Nickname, req.Avatar)
+	profile, err := s.deps.Accounts.UpdateProfile(c.Request.Context(), caller(c), req.Nickname, req.Avatar)
 	return http.StatusOK, profile, err
 }
 
@@ -29,7 +29,7 @@ func (s *Server) user(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	profile, err := s.deps.Users.Profile(c.Request.Context(), caller(c), u)
+	profile, err := s.deps.Accounts.Profile(c.Request.Context(), caller(c), u)
 	return http.StatusOK, profile, err
 }
 
@@ -42,6 +42,6 @@ func (s *Server) findUser(c *gin.Context) (int, any, error) {
 	if !given || handle == "" {
 		return 0, nil, im.Invalid("handle", "missing")
 	}
-	profile, err := s.deps.Users.FindByHandle(c.Request.Context(), caller(c), handle)
+	profile, err := s.deps.Accounts.FindByHandle(c.Request.Context(), caller(c), handle)
 	return http.StatusOK, profile, err
 }

@@ -338,6 +338,9 @@ func (c *Client) ackAll(cn *conn) {
 				c.mu.Lock()
 				th.acked = max(th.acked, upTo)
 				c.mu.Unlock()
+				if c.opt.OnAcked != nil {
+					c.opt.OnAcked(id, upTo)
+				}
 			}
 		})
 	}
@@ -357,14 +360,14 @@ func (c *Client) addThread(id im.ConversationID, have im.Seq) *thread {
 	return th
 }
 
-// Have is how far this device has come, for Options.Have of its next life. Call it
-// from a callback or after Run has returned.
-func (c *Client) Have() map[im.ConversationID]im.Seq {
+// Have is how far this device has come and the position that goes with it, for the
+// Options of its next life. Call it after Run has returned.
+func (c *Client) Have() (map[im.ConversationID]im.Seq, *im.Position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	have := make(map[im.ConversationID]im.Seq, len(c.threads))
 	for id, th := range c.threads {
 		have[id] = th.have
 	}
-	return have
+	return have, c.position
 }

@@ -30,6 +30,9 @@ type Options struct {
 	// on another device.
 	OnReceipt  func(protocol.CursorMoved)
 	OnReadSelf func(protocol.CursorMoved)
+	// OnAcked tells that the server has taken this device's delivered ack. It runs on
+	// the connection's reading goroutine: it must not block.
+	OnAcked func(im.ConversationID, im.Seq)
 	// OnSync sees what the server said on each connect.
 	OnSync func(protocol.Synced)
 	// OnState tells of connects and losses; err is why the last connection ended.
@@ -38,6 +41,9 @@ type Options struct {
 	// Have restores what this device holds, by conversation; without an entry a
 	// conversation starts at what the user's devices have acked.
 	Have map[im.ConversationID]im.Seq
+	// Position goes with Have: where it still stands, only what changed since is asked
+	// for.
+	Position *im.Position
 	// ManualAck leaves acking delivered to the application.
 	ManualAck bool
 	// Window bounds sends without an answer on the connection (default 16).
@@ -104,10 +110,11 @@ func New(opt Options) *Client {
 		opt.RetryMax = 15 * time.Second
 	}
 	c := &Client{
-		opt:     opt,
-		byID:    make(map[im.ClientMsgID]*Outgoing),
-		threads: make(map[im.ConversationID]*thread),
-		wake:    make(chan struct{}, 1),
+		opt:      opt,
+		position: opt.Position,
+		byID:     make(map[im.ClientMsgID]*Outgoing),
+		threads:  make(map[im.ConversationID]*thread),
+		wake:     make(chan struct{}, 1),
 	}
 	for id, seq := range opt.Have {
 		c.threads[id] = &thread{have: seq}

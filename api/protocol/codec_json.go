@@ -39,7 +39,9 @@ func DecodeRequest(message []byte) (Request, error) {
 	default:
 		r.Cmd = Command(cmd)
 	}
-	r.Data = env.data
+	if string(env.data) != "null" {
+		r.Data = env.data
+	}
 	return r, nil
 }
 
@@ -83,6 +85,9 @@ func DecodeData(raw []byte, into any) error {
 
 // wireType is what a client calls a Go type.
 func wireType(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	switch t.Kind() {
 	case reflect.String:
 		return "a string"

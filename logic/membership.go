@@ -56,7 +56,7 @@ func (m *membership) MaySend(ctx context.Context, from im.UserID, c im.Conversat
 	switch {
 	case !ok:
 		return im.ErrNotFound
-	case to == im.SystemUser && from != im.SystemUser:
+	case to == im.SystemUser:
 		return im.ErrForbidden
 	case to == from:
 		return nil
@@ -96,20 +96,27 @@ func (m *membership) peer(ctx context.Context, k pair) (peerCopy, error) {
 
 // ask reads one pair from MySQL, once for all who ask at the same time.
 func (m *membership) ask(ctx context.Context, k pair) (peerCopy, error) {
-	v, err, _ := m.flight.Do(k.from.String()+">"+k.to.String(), func() (any, error) {
+	answer := m.flight.DoChan(k.from.String()+">"+k.to.String(), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.timeout)
 		defer cancel()
 		p := peerCopy{at: m.now()}
 		var err error
 		p.exists, p.blocked, err = m.accounts.Peer(ctx, k.from, k.to)
 		m.breaker.done(err == nil || !away(err))
-		if err != nil {
-			return peerCopy{}, fmt.Errorf("look up recipient: %w", err)
+		if err == nil {
+			m.peers.Add(k, p)
 		}
-		m.peers.Add(k, p)
-		return p, nil
+		return p, err
 	})
-	return v.(peerCopy), err
+	select {
+	case r := <-answer:
+		if r.Err != nil {
+			return peerCopy{}, fmt.Errorf("look up recipient: %w", r.Err)
+		}
+		return r.Val.(peerCopy), nil
+	case <-ctx.Done():
+		return peerCopy{}, fmt.Errorf("look up recipient: %w", ctx.Err())
+	}
 }
 
 // window is what a user may see of a conversation: seqs in [first, last]; last 0: no

@@ -143,7 +143,11 @@ func (s *Service) destination(ctx context.Context, from im.UserID, to *protocol.
 	case to.UserID != nil:
 		peer = *to.UserID
 	case to.Handle != "":
-		peer, err = s.deps.Profiles.UserByHandle(ctx, to.Handle)
+		var handle string
+		if handle, err = NormalizeHandle(to.Handle); err != nil {
+			return "", err
+		}
+		peer, err = s.deps.Profiles.UserByHandle(ctx, handle)
 	default:
 		peer, err = s.deps.Accounts.UserByExternalID(ctx, to.ExternalID)
 	}

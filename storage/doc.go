@@ -16,4 +16,19 @@
 //	[S8] An error says what it means: im.ErrStore heals by itself or by an operator,
 //	     im.DuplicateError is a violated key, im.ErrUnstorable never succeeds.
 //	[S9] Every call has a deadline.
+//
+// Promises of the projection:
+//
+//	[S10] Redis may be emptied, restarted, failed over or full at any moment: the next
+//	      answer is complete and exact, never partial.
+//	[S11] One generation says that Redis has forgotten nothing. A user's structures are
+//	      trusted only where they are sealed with the one that stands; else they are
+//	      completed from the record first.
+//	[S12] Every number in Redis only rises: to project something twice changes nothing.
+//	[S13] A version is taken when a change becomes visible: what moved since a position
+//	      is complete.
+//	[S14] An offline entry goes by a device's ack and by nothing else.
+//	[S15] While Redis is away answers come from the record, marked as degraded, or fail
+//	      at once.
+//	[S16] A session's entry is deleted by that session only.
 package storage

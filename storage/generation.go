@@ -1,0 +1,264 @@
+package storage
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+const (
+	generationEvery = time.Second            // how often the identity and the rows of doubt are looked at
+	doubtLease      = 900 * time.Millisecond // one process acts on doubt, not all at once
+)
+
+// doubts is what the watcher asks of MySQL; *DB has it.
+type doubts interface {
+	// Doubts says whether a worker could not project something, and up to which row.
+	Doubts(ctx context.Context) (upTo uint64, any bool, err error)
+	ClearDoubts(ctx context.Context, upTo uint64) error
+}
+
+// generations watches over the one token that stands for "Redis has forgotten
+// nothing since" [S11]. Whoever finds it missing, finds it set under another life
+// of Redis, or has cause to doubt, sets a new one.
+type generations struct {
+	identity func(context.Context) (string, error) // nil: ask the server
+	log      *slog.Logger
+	metrics  *redisMetrics
+	doubts   doubts
+	kick     chan struct{} // somebody has read another token
+
+	mu      sync.Mutex // guards what follows; never held over a call
+	known   string     // identity of the Redis that this process talks to
+	wrote   bool       // something was projected to it
+	current im.Generation
+	next    chan struct{} // closed when current changes
+}
+
+func newGenerations(identity func(context.Context) (string, error), log *slog.Logger, m *redisMetrics) *generations {
+	return &generations{identity: identity, log: log, metrics: m, kick: make(chan struct{}, 1), next: make(chan struct{})}
+}
+
+// WatchDoubts makes Run look for rows of doubt each second and act on them. Call it
+// before Run, in processes that have MySQL.
+func (r *Redis) WatchDoubts(d doubts) { r.gen.doubts = d }
+
+// onConnect runs on each new connection before its first use: another run ID or
+// replication ID than the generation was set under means that Redis was restarted
+// or failed over, and may hold less than it did, seals included.
+func (g *generations) onConnect(ctx context.Context, cn *redis.Conn) error {
+	id, err := g.identify(ctx, cn)
+	if err != nil {
+		return err
+	}
+	cmd := generationScript.Run(ctx, cn, []string{keyGeneration}, id, rand.Text(), flag(g.moved(id)))
+	token, fresh, err := generationReply(cmd)
+	if err != nil {
+		return fmt.Errorf("check generation: %w", err)
+	}
+	g.note(id, token, fresh, "identity")
+	return nil
+}
+
+// moved says whether this process wrote to another Redis than the one behind id. A
+// writer that moves may have left its last writes in the old one, after others had
+// moved and sealed: it voids what they sealed.
+func (g *generations) moved(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.known != "" && g.known != id && g.wrote
+}
+
+// note keeps what a check found, and wakes who waits for a new generation. cause
+// counts only where this check has set it.
+func (g *generations) note(id string, token im.Generation, fresh bool, cause string) {
+	if fresh {
+		g.metrics.generations.WithLabelValues(cause).Inc()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.known != id {
+		g.known, g.wrote = id, false
+	}
+	if token == g.current {
+		return
+	}
+	if g.current != "" {
+		close(g.next)
+		g.next = make(chan struct{})
+		g.log.Info("new redis generation: what Redis holds is completed again before it is trusted", "cause", cause, "here", fresh)
+	}
+	g.current = token
+}
+
+// identify names the life of the server behind a connection. A replica is refused:
+// what is written there is lost.
+func (g *generations) identify(ctx context.Context, c redis.Cmdable) (string, error) {
+	if g.identity != nil {
+		return g.identity(ctx)
+	}
+	server, err := c.Info(ctx, "server").Result()
+	if err != nil {
+		return "", fmt.Errorf("identify redis: %w", err)
+	}
+	replication, err := c.Info(ctx, "replication").Result()
+	if err != nil {
+		return "", fmt.Errorf("identify redis: %w", err)
+	}
+	if infoField(replication, "role") != "master" {
+		return "", errors.New("READONLY redis is a replica: give the address of the primary")
+	}
+	return infoField(server, "run_id") + " " + infoField(replication, "master_replid"), nil
+}
+
+func infoField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if v, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+func flag(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
+}
+
+func generationReply(cmd *redis.Cmd) (im.Generation, bool, error) {
+	reply, err := cmd.StringSlice()
+	if err != nil {
+		return "", false, err
+	}
+	if len(reply) != 2 || reply[0] == "" {
+		return "", false, fmt.Errorf("generation script replied %q", reply)
+	}
+	return im.Generation(reply[0]), reply[1] == "1", nil
+}
+
+func (g *generations) changed() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.next
+}
+
+// noteWrite remembers that this process has projected something.
+func (g *generations) noteWrite() {
+	g.mu.Lock()
+	g.wrote = true
+	g.mu.Unlock()
+}
+
+// saw tells the watcher that a reader saw another token than this process knows.
+func (g *generations) saw(token im.Generation) {
+	g.mu.Lock()
+	known := g.current
+	g.mu.Unlock()
+	if token != known {
+		select {
+		case g.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// ensure returns the generation that stands, setting one where there is none or
+// where Redis is not who it was.
+func (g *generations) ensure(ctx context.Context, r *Redis) (im.Generation, error) {
+	return g.check(ctx, r, false, "missing")
+}
+
+// reset sets a new generation, whatever stands.
+func (g *generations) reset(ctx context.Context, r *Redis, cause string) error {
+	_, err := g.check(ctx, r, true, cause)
+	return err
+}
+
+func (g *generations) check(ctx context.Context, r *Redis, force bool, cause string) (im.Generation, error) {
+	ctx, done := r.op(ctx, "generation")
+	defer done()
+	if err := r.breaker.allow(); err != nil {
+		return "", cacheError(err)
+	}
+	id, err := g.identify(ctx, r.client)
+	if err != nil {
+		r.breaker.report(err)
+		return "", cacheError(err)
+	}
+	cmd := eval(ctx, generationScript, []string{keyGeneration}, id, rand.Text(), flag(force || g.moved(id)))
+	err = r.send(ctx, []command{cmd})
+	r.breaker.report(err)
+	if err != nil {
+		return "", fmt.Errorf("check generation: %w", cacheError(err))
+	}
+	token, fresh, err := generationReply(cmd)
+	if err != nil {
+		return "", cacheError(err)
+	}
+	g.note(id, token, fresh, cause)
+	return token, nil
+}
+
+// run looks each second, and at once when a reader has seen another token.
+func (g *generations) run(ctx context.Context, r *Redis) {
+	tick := time.NewTicker(generationEvery)
+	defer tick.Stop()
+	away := false
+	for {
+		_, err := g.ensure(ctx, r)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !away:
+			g.log.Warn("redis is away: lists come from MySQL, pushes pause", "err", err)
+		case err == nil && away:
+			g.log.Info("redis is back")
+		}
+		away = err != nil
+		if !away && g.doubts != nil {
+			if err := g.actOnDoubt(ctx, r); err != nil && ctx.Err() == nil {
+				g.log.Warn("rows of doubt could not be acted on", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-g.kick:
+		}
+	}
+}
+
+// actOnDoubt sets a new generation where a worker could not project, and only then
+// removes the rows: a message noted in them was committed before, so every rebuild
+// under the new generation reads it.
+func (g *generations) actOnDoubt(ctx context.Context, r *Redis) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.Timeout)
+	defer cancel()
+	upTo, any, err := g.doubts.Doubts(ctx)
+	if err != nil || !any {
+		return err
+	}
+	lease := redis.NewBoolCmd(ctx, "set", keyDoubt, "1", "px", doubtLease.Milliseconds(), "nx")
+	if err := r.exec(ctx, lease); err != nil {
+		return err
+	}
+	if !lease.Val() {
+		return nil // another process is at it
+	}
+	if err := g.reset(ctx, r, "doubt"); err != nil {
+		return err
+	}
+	return g.doubts.ClearDoubts(ctx, upTo)
+}

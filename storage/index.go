@@ -1,0 +1,351 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// record is what the index asks of MySQL; *DB has it. Errors are im.ErrStore while
+// it is away.
+type record interface {
+	// UserStates returns every conversation of u.
+	UserStates(ctx context.Context, u im.UserID) ([]im.ConversationState, error)
+	// UserState returns im.ErrNotFound where u is not in the conversation.
+	UserState(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error)
+	// Undelivered returns the newest messages of others after a seq.
+	Undelivered(ctx context.Context, u im.UserID, c im.ConversationID, after im.Seq, limit int) ([]im.OfflineEntry, error)
+	CountUncounted(ctx context.Context, c im.ConversationID, u im.UserID, after, upTo im.Seq) (uint64, error)
+	// UncountedSeqs returns the newest.
+	UncountedSeqs(ctx context.Context, c im.ConversationID, limit int) ([]im.UncountedSeq, error)
+}
+
+// trustTries bounds how often a reader completes what it does not trust before it
+// answers from MySQL: each try fails only if a new generation came in between.
+const trustTries = 3
+
+// Index is each user's conversations and undelivered messages: from Redis where
+// the seal matches the generation, completed from MySQL first where it does not
+// [S11], from MySQL alone while Redis is away.
+type Index struct {
+	redis    *Redis
+	record   record
+	rebuilds *admission // of users, and of uncounted sets
+	fallback *admission // answers from MySQL
+	flights  singleflight.Group
+}
+
+// NewIndex makes an Index over Redis and the record (*DB).
+func NewIndex(r *Redis, rec record) *Index {
+	return &Index{
+		redis: r, record: rec,
+		rebuilds: newAdmission(r.cfg.Rebuilds, im.ErrOverloaded),
+		fallback: newAdmission(r.cfg.Rebuilds, im.ErrCache),
+	}
+}
+
+// errUntrusted says that Redis answered, and that what it holds is not known to
+// be complete.
+var errUntrusted = errors.New("not sealed under the generation that stands")
+
+// trusted runs read until what it reads is sealed, completing the user's
+// projection in between. degraded: Redis cannot answer, MySQL is to.
+func (x *Index) trusted(ctx context.Context, op string, u im.UserID, offline bool,
+	read func(ctx context.Context) (im.Generation, error)) (gen im.Generation, degraded bool, err error) {
+	for range trustTries {
+		gen, err = x.readOnce(ctx, op, read)
+		if err == nil {
+			return gen, false, nil
+		}
+		if !errors.Is(err, errUntrusted) {
+			break
+		}
+		if gen == "" {
+			continue // emptied again since
+		}
+		if err = x.rebuild(ctx, u, gen, offline); err != nil {
+			break
+		}
+		err = errUntrusted
+	}
+	if ctx.Err() != nil {
+		return "", false, fmt.Errorf("%s of user %s: %w", op, u, ctx.Err())
+	}
+	if errors.Is(err, im.ErrCache) || errors.Is(err, errUntrusted) {
+		x.redis.metrics.degraded.WithLabelValues(op).Inc()
+		return "", true, nil
+	}
+	return "", false, fmt.Errorf("%s of user %s: %w", op, u, err)
+}
+
+func (x *Index) readOnce(ctx context.Context, op string, read func(ctx context.Context) (im.Generation, error)) (im.Generation, error) {
+	opCtx, done := x.redis.op(ctx, op)
+	defer done()
+	gen, err := read(opCtx)
+	if gen == "" && (err == nil || errors.Is(err, errUntrusted)) {
+		// Redis has been emptied, and nobody has noticed yet.
+		if _, err := x.redis.gen.ensure(opCtx, x.redis); err != nil {
+			return "", err
+		}
+		gen, err = read(opCtx)
+	}
+	if err != nil && !errors.Is(err, errUntrusted) {
+		return "", cacheError(err)
+	}
+	x.redis.gen.saw(gen)
+	return gen, err
+}
+
+// List pages by the ID of the last message.
+func (x *Index) List(ctx context.Context, u im.UserID, before im.MessageID, limit int) (im.ListPage, error) {
+	var page im.ListPage
+	var all map[im.ConversationID]im.ConversationState
+	gen, degraded, err := x.trusted(ctx, "list", u, false, func(ctx context.Context) (gen im.Generation, err error) {
+		page, all, gen, err = x.readList(ctx, u, before, limit)
+		return gen, err
+	})
+	if err != nil {
+		return im.ListPage{}, err
+	}
+	if degraded {
+		return x.listFromRecord(ctx, u, before, limit)
+	}
+	if err := x.fillUnread(ctx, u, gen, all); err != nil {
+		return im.ListPage{}, err
+	}
+	for i := range page.States {
+		page.States[i] = all[page.States[i].Conversation]
+	}
+	for _, s := range all {
+		page.UnreadTotal += s.Unread
+	}
+	return page, nil
+}
+
+// readList reads the states first and the order second: what moves in between is
+// newer than the position, so the client learns of it by Changes.
+func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, limit int) (
+	page im.ListPage, all map[im.ConversationID]im.ConversationState, gen im.Generation, err error) {
+	last := "+inf"
+	if before > 0 {
+		last = "(" + before.String()
+	}
+	token := getGeneration(ctx)
+	states := redis.NewMapStringStringCmd(ctx, "hgetall", stateKey(u))
+	seal := getSeal(ctx, convsKey(u))
+	order := redis.NewStringSliceCmd(ctx, "zrevrangebyscore", convsKey(u), last, "0", "limit", 0, limit+1)
+	if err := x.redis.exec(ctx, token, states, seal, order); err != nil {
+		return page, nil, "", err
+	}
+	gen = im.Generation(token.Val())
+	hash := states.Val()
+	if !sealed(gen, hash[fieldSeal], seal) {
+		return page, nil, gen, errUntrusted
+	}
+	if all, err = unpackAll(hash); err != nil {
+		return page, nil, gen, fmt.Errorf("%w: %w", errUntrusted, err)
+	}
+	convs := order.Val()
+	if len(convs) > limit {
+		page.HasMore, convs = true, convs[:limit]
+	}
+	page.States = make([]im.ConversationState, 0, len(convs))
+	for _, c := range convs {
+		if s, ok := all[im.ConversationID(c)]; ok {
+			page.States = append(page.States, s)
+		}
+	}
+	page.Position = im.Position{Epoch: gen, Version: parseNumber(hash[fieldVersion])}
+	return page, all, gen, nil
+}
+
+// Changes returns what moved since a position, oldest first. While Redis is away
+// it says Degraded and nothing else: the position stays.
+func (x *Index) Changes(ctx context.Context, u im.UserID, since im.Position, limit int) (im.Changes, error) {
+	var out im.Changes
+	gen, degraded, err := x.trusted(ctx, "changes", u, false, func(ctx context.Context) (gen im.Generation, err error) {
+		out, gen, err = x.readChanges(ctx, u, since, limit)
+		return gen, err
+	})
+	if err != nil {
+		return im.Changes{}, err
+	}
+	if degraded {
+		return im.Changes{Position: since, Degraded: true}, nil
+	}
+	if len(out.States) == 0 {
+		return out, nil
+	}
+	all := make(map[im.ConversationID]im.ConversationState, len(out.States))
+	for _, s := range out.States {
+		all[s.Conversation] = s
+	}
+	if err := x.fillUnread(ctx, u, gen, all); err != nil {
+		return im.Changes{}, err
+	}
+	for i := range out.States {
+		out.States[i] = all[out.States[i].Conversation]
+	}
+	return out, nil
+}
+
+func (x *Index) readChanges(ctx context.Context, u im.UserID, since im.Position, limit int) (im.Changes, im.Generation, error) {
+	token := getGeneration(ctx)
+	call := eval(ctx, changesScript, []string{stateKey(u), versKey(u)},
+		strconv.FormatUint(since.Version, 10), strconv.Itoa(limit+1))
+	if err := x.redis.exec(ctx, token, call); err != nil {
+		return im.Changes{}, "", err
+	}
+	gen := im.Generation(token.Val())
+	if gen != "" && gen != since.Epoch {
+		return im.Changes{Void: true}, gen, nil
+	}
+	reply, err := call.Slice()
+	if err != nil || len(reply) != 5 {
+		return im.Changes{}, gen, fmt.Errorf("changes script replied %v: %w", call.Val(), cacheError(err))
+	}
+	if seal, vers := text(reply[0]), text(reply[1]); gen == "" || seal != string(gen) || vers != "~"+string(gen) {
+		return im.Changes{}, gen, errUntrusted
+	}
+	version := parseNumber(text(reply[2]))
+	if since.Version > version {
+		return im.Changes{Void: true}, gen, nil // not a position of ours
+	}
+	moved, _ := reply[3].([]any)
+	packed, _ := reply[4].([]any)
+	out := im.Changes{Position: im.Position{Epoch: gen, Version: version}}
+	if len(packed) > limit {
+		out.HasMore, packed = true, packed[:limit]
+		out.Position.Version = parseNumber(text(moved[2*limit-1]))
+	}
+	for i, p := range packed {
+		s, err := unpackState(im.ConversationID(text(moved[2*i])), text(p))
+		if err != nil {
+			return im.Changes{}, gen, fmt.Errorf("%w: %w", errUntrusted, err)
+		}
+		out.States = append(out.States, s)
+	}
+	return out, gen, nil
+}
+
+// State is one conversation of the user.
+func (x *Index) State(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
+	var state im.ConversationState
+	found := false
+	gen, degraded, err := x.trusted(ctx, "state", u, false, func(ctx context.Context) (im.Generation, error) {
+		token := getGeneration(ctx)
+		fields := redis.NewSliceCmd(ctx, "hmget", stateKey(u), fieldSeal, string(c))
+		if err := x.redis.exec(ctx, token, fields); err != nil {
+			return "", err
+		}
+		gen := im.Generation(token.Val())
+		v := fields.Val()
+		if gen == "" || len(v) != 2 || text(v[0]) != string(gen) {
+			return gen, errUntrusted
+		}
+		if found = v[1] != nil; !found {
+			return gen, nil
+		}
+		var err error
+		if state, err = unpackState(c, text(v[1])); err != nil {
+			return gen, fmt.Errorf("%w: %w", errUntrusted, err)
+		}
+		return gen, nil
+	})
+	switch {
+	case err != nil:
+		return im.ConversationState{}, err
+	case degraded:
+		return x.stateFromRecord(ctx, u, c)
+	case !found:
+		return im.ConversationState{}, im.ErrNotFound
+	}
+	all := map[im.ConversationID]im.ConversationState{c: state}
+	if err := x.fillUnread(ctx, u, gen, all); err != nil {
+		return im.ConversationState{}, err
+	}
+	return all[c], nil
+}
+
+// UnreadTotal is over all conversations.
+func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (uint64, bool, error) {
+	var all map[im.ConversationID]im.ConversationState
+	gen, degraded, err := x.trusted(ctx, "unread", u, false, func(ctx context.Context) (im.Generation, error) {
+		token := getGeneration(ctx)
+		states := redis.NewMapStringStringCmd(ctx, "hgetall", stateKey(u))
+		if err := x.redis.exec(ctx, token, states); err != nil {
+			return "", err
+		}
+		gen := im.Generation(token.Val())
+		if gen == "" || states.Val()[fieldSeal] != string(gen) {
+			return gen, errUntrusted
+		}
+		var err error
+		if all, err = unpackAll(states.Val()); err != nil {
+			return gen, fmt.Errorf("%w: %w", errUntrusted, err)
+		}
+		return gen, nil
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	if degraded {
+		page, err := x.listFromRecord(ctx, u, 0, 0)
+		return page.UnreadTotal, true, err
+	}
+	if err := x.fillUnread(ctx, u, gen, all); err != nil {
+		return 0, false, err
+	}
+	var total uint64
+	for _, s := range all {
+		total += s.Unread
+	}
+	return total, false, nil
+}
+
+func unpackAll(hash map[string]string) (map[im.ConversationID]im.ConversationState, error) {
+	all := make(map[im.ConversationID]im.ConversationState, len(hash))
+	for c, packed := range hash {
+		if c == fieldSeal || c == fieldVersion {
+			continue
+		}
+		s, err := unpackState(im.ConversationID(c), packed)
+		if err != nil {
+			return nil, err
+		}
+		all[s.Conversation] = s
+	}
+	return all, nil
+}
+
+func getGeneration(ctx context.Context) *redis.StringCmd {
+	return redis.NewStringCmd(ctx, "hget", keyGeneration, "token")
+}
+
+func getSeal(ctx context.Context, key string) *redis.StringSliceCmd {
+	return redis.NewStringSliceCmd(ctx, "zrangebyscore", key, "-1", "-1")
+}
+
+func sealed(gen im.Generation, state string, list *redis.StringSliceCmd) bool {
+	return gen != "" && state == string(gen) && slices.Contains(list.Val(), "~"+string(gen))
+}
+
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+func parseNumber(s string) uint64 {
+	n, _ := strconv.ParseUint(s, 10, 64)
+	return n
+}
+
+func newestFirst(a, b im.ConversationState) int { return cmp.Compare(b.LastID, a.LastID) }

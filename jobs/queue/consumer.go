@@ -91,12 +91,16 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 }
 
+// Place names a partition.
+type Place struct {
+	Topic     string
+	Partition int
+}
+
 // Assignment is one partition in one generation.
 type Assignment struct {
-	Lane       im.Lane
-	Topic      string
-	Partition  int
-	Generation int32
+	place Place
+	lane  im.Lane
 
 	c       *Cluster
 	gen     *kafka.Generation
@@ -110,7 +114,7 @@ type Assignment struct {
 
 func (c *Cluster) assign(lane im.Lane, gen *kafka.Generation, p kafka.PartitionAssignment) *Assignment {
 	a := &Assignment{
-		Lane: lane, Topic: c.Topic(lane), Partition: p.ID, Generation: gen.ID,
+		place: Place{Topic: c.Topic(lane), Partition: p.ID}, lane: lane,
 		c: c, gen: gen, label: strconv.Itoa(p.ID), next: p.Offset, first: true,
 		log: c.log.With("lane", lane, "partition", p.ID, "generation", gen.ID),
 	}
@@ -121,9 +125,12 @@ func (c *Cluster) assign(lane im.Lane, gen *kafka.Generation, p kafka.PartitionA
 }
 
 func (a *Assignment) end() {
-	a.c.m.stopped.DeleteLabelValues(string(a.Lane), a.label)
+	a.c.m.stopped.DeleteLabelValues(string(a.lane), a.label)
 	a.lag.forget(a)
 }
+
+// Place is the partition's name.
+func (a *Assignment) Place() Place { return a.place }
 
 // Horizon is the end of the log when the first records were fetched. What lies below
 // may have been handled before, by whoever had the partition then.
@@ -140,11 +147,11 @@ func (a *Assignment) Fetch(ctx context.Context) ([]Record, error) {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case errors.Is(err, ErrMissing):
-			a.c.m.stopped.WithLabelValues(string(a.Lane), a.label).Set(1)
+			a.c.m.stopped.WithLabelValues(string(a.lane), a.label).Set(1)
 			a.log.Error("partition stopped: records are missing from the log; find out why, then set the group's offset", "offset", a.next, "err", err)
 			return nil, err
 		case err != nil:
-			a.c.m.errors.WithLabelValues(string(a.Lane), "fetch").Inc()
+			a.c.m.errors.WithLabelValues(string(a.lane), "fetch").Inc()
 			a.log.Warn("fetch", "offset", a.next, "err", err)
 			select {
 			case <-time.After(pause):
@@ -153,7 +160,7 @@ func (a *Assignment) Fetch(ctx context.Context) ([]Record, error) {
 			}
 			pause = min(2*pause, 500*time.Millisecond)
 		case len(records) > 0:
-			a.c.m.fetched.WithLabelValues(string(a.Lane)).Add(float64(len(records)))
+			a.c.m.fetched.WithLabelValues(string(a.lane)).Add(float64(len(records)))
 			return records, nil
 		}
 	}
@@ -170,7 +177,7 @@ func (a *Assignment) fetch(ctx context.Context) ([]Record, error) {
 		offset = kafka.FirstOffset
 	}
 	res, err := a.c.client.Fetch(ctx, &kafka.FetchRequest{
-		Topic: a.Topic, Partition: a.Partition, Offset: offset,
+		Topic: a.place.Topic, Partition: a.place.Partition, Offset: offset,
 		MinBytes: 1, MaxBytes: int64(cfg.FetchBytes), MaxWait: cfg.FetchWait,
 	})
 	if err != nil {
@@ -238,10 +245,10 @@ func readBytes(b protocol.Bytes) ([]byte, error) {
 // Commit says that everything before next is done, for good. It speaks for the
 // generation of the assignment ([Q5]); the broker refuses it once another has begun.
 func (a *Assignment) Commit(next int64) error {
-	err := a.gen.CommitOffsets(map[string]map[int]int64{a.Topic: {a.Partition: next}})
+	err := a.gen.CommitOffsets(map[string]map[int]int64{a.place.Topic: {a.place.Partition: next}})
 	if err != nil {
-		a.c.m.errors.WithLabelValues(string(a.Lane), "commit").Inc()
-		return fmt.Errorf("commit offset %d of %s/%d: %w", next, a.Topic, a.Partition, err)
+		a.c.m.errors.WithLabelValues(string(a.lane), "commit").Inc()
+		return fmt.Errorf("commit offset %d of %s/%d: %w", next, a.place.Topic, a.place.Partition, err)
 	}
 	return nil
 }

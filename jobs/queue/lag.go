@@ -14,16 +14,16 @@ type lag struct {
 // show sets the gauges: records that are not finished, and the age of the oldest.
 func (l *lag) show(a *Assignment, next int64, oldest time.Time) {
 	behind := max(l.end.Load()-next, 0)
-	a.c.m.lagRecords.WithLabelValues(string(a.Lane), a.label).Set(float64(behind))
+	a.c.m.lagRecords.WithLabelValues(string(a.lane), a.label).Set(float64(behind))
 	age := 0.0
 	if !oldest.IsZero() {
 		age = max(time.Since(oldest).Seconds(), 0)
 	}
-	a.c.m.lagAge.WithLabelValues(string(a.Lane), a.label).Set(age)
+	a.c.m.lagAge.WithLabelValues(string(a.lane), a.label).Set(age)
 }
 
 // forget removes the gauges: another member shows them now.
 func (l *lag) forget(a *Assignment) {
-	a.c.m.lagRecords.DeleteLabelValues(string(a.Lane), a.label)
-	a.c.m.lagAge.DeleteLabelValues(string(a.Lane), a.label)
+	a.c.m.lagRecords.DeleteLabelValues(string(a.lane), a.label)
+	a.c.m.lagAge.DeleteLabelValues(string(a.lane), a.label)
 }

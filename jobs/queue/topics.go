@@ -56,6 +56,9 @@ func (c *Cluster) newTransport() *kafka.Transport {
 // Close drops the pooled connections. Producers and consumers have ended before.
 func (c *Cluster) Close() { c.transport.CloseIdleConnections() }
 
+// Partitions is the pinned partition count.
+func (c *Cluster) Partitions() int { return c.cfg.Partitions }
+
 // Topic is a lane's topic.
 func (c *Cluster) Topic(lane im.Lane) string { return c.cfg.Prefix + string(lane) }
 

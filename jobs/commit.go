@@ -1,0 +1,321 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/curlew-im/curlew/jobs/queue"
+)
+
+// source is one partition in one generation: *queue.Assignment, or a test's log.
+type source interface {
+	Place() queue.Place
+	Horizon() int64
+	Fetch(ctx context.Context) ([]queue.Record, error)
+	Commit(next int64) error
+	Progress(next int64, oldest time.Time)
+}
+
+// partition is one assignment at work: it takes records into strands, and commits the
+// contiguous finished prefix.
+type partition struct {
+	r       *Runner
+	src     source
+	work    context.Context // under which taken records are finished
+	stop    context.CancelFunc
+	strands []*strand
+	moves   moveBook
+	dirty   chan struct{} // something finished
+
+	mu       sync.Mutex // guards what follows
+	changed  sync.Cond  // room, or idle
+	water    *queue.Watermark
+	taken    []time.Time // when each record from water.Next() on was produced
+	records  int         // taken and not finished
+	bytes    int
+	busy     int  // strands in the line or at work
+	ended    bool // nothing is done any more
+	crashed  bool // by a test: nothing is committed any more either
+	progress time.Time
+}
+
+// work handles one assignment: takes under ctx, finishes under a context of its own,
+// commits, and returns.
+func (r *Runner) work(ctx context.Context, src source) {
+	p := &partition{r: r, src: src, dirty: make(chan struct{}, 1), progress: time.Now()}
+	p.changed.L = &p.mu
+	p.work, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+	defer p.stop()
+	p.moves.init()
+	for range r.cfg.Strands {
+		p.strands = append(p.strands, newStrand(p))
+	}
+	var commits sync.WaitGroup
+	taking, taken := context.WithCancel(p.work)
+	commits.Go(func() { p.commitLoop(taking) })
+
+	p.take(ctx)
+	drain := time.AfterFunc(r.cfg.DrainTimeout, p.stop)
+	defer drain.Stop()
+	p.idle()
+	taken()
+	commits.Wait()
+	p.last()
+	<-ctx.Done() // returning earlier would end the generation for all partitions
+}
+
+// take fetches and hands out until ctx ends or records are missing.
+func (p *partition) take(ctx context.Context) {
+	wake := context.AfterFunc(ctx, p.wakeAll)
+	defer wake()
+	for p.room(ctx) {
+		records, err := p.src.Fetch(ctx)
+		if err != nil {
+			return
+		}
+		p.hand(records)
+	}
+}
+
+// room waits until the window has some.
+func (p *partition) room(ctx context.Context) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ctx.Err() == nil && !p.ended && (p.records >= p.r.cfg.WindowRecords || p.bytes >= p.r.cfg.WindowBytes || p.moves.full(p.r.cfg.CursorsWaiting)) {
+		p.changed.Wait()
+	}
+	return ctx.Err() == nil && !p.ended
+}
+
+// hand gives each record to the strand of its conversation and lines the strands up.
+func (p *partition) hand(records []queue.Record) {
+	items := make([]*item, len(records))
+	for i, rec := range records {
+		items[i] = newItem(rec)
+	}
+	var line []*strand
+	p.mu.Lock()
+	if p.water == nil {
+		p.water = queue.NewWatermark(records[0].Offset, p.r.cfg.WindowRecords)
+	}
+	if p.records == 0 {
+		p.progress = time.Now()
+	}
+	for _, it := range items {
+		p.water.Take(it.record.Offset)
+		p.taken = append(p.taken, it.age())
+		p.records++
+		p.bytes += len(it.record.Value)
+		s := p.strands[p.index(it)]
+		s.pending = append(s.pending, it)
+		if !s.scheduled {
+			s.scheduled = true
+			p.busy++
+			line = append(line, s)
+		}
+	}
+	p.mu.Unlock()
+	for _, s := range line {
+		p.r.enqueue(s)
+	}
+}
+
+// index is the strand of a record: by the part of the hash that the partition, which
+// is its remainder, leaves free.
+func (p *partition) index(it *item) int {
+	h := queue.Hash(it.task.Conversation) / uint32(max(p.r.partitions, 1))
+	return int(h % uint32(len(p.strands)))
+}
+
+// next takes a strand's batch.
+func (p *partition) next(s *strand) []*item {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return nil
+	}
+	n := min(len(s.pending), p.r.cfg.Batch)
+	items := s.pending[:n:n]
+	s.pending = s.pending[n:]
+	return items
+}
+
+// again says whether a strand has more to do; it keeps its place in the line then.
+func (p *partition) again(s *strand) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(s.pending) > 0 && !p.ended {
+		return true
+	}
+	s.scheduled = false
+	p.busy--
+	p.changed.Broadcast()
+	return false
+}
+
+// finish notes that records are done.
+func (p *partition) finish(items []*item) {
+	p.mu.Lock()
+	before := p.water.Next()
+	for _, it := range items {
+		p.water.Finish(it.record.Offset)
+		p.bytes -= len(it.record.Value)
+	}
+	p.records -= len(items)
+	p.taken = p.taken[p.water.Next()-before:]
+	p.progress = time.Now()
+	p.changed.Broadcast()
+	p.mu.Unlock()
+	p.mark()
+}
+
+func (p *partition) mark() {
+	select {
+	case p.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// abandon ends all work of the assignment: its context has ended, or a test crashed it.
+func (p *partition) abandon(err error) {
+	var crash *endedError
+	p.mu.Lock()
+	p.crashed = p.crashed || errors.As(err, &crash)
+	if !p.ended {
+		p.ended = true
+		p.r.log.Warn("assignment given up; its next owner does the rest", "partition", p.src.Place().Partition, "records", p.records, "err", err)
+		p.r.m.abandoned.Add(float64(p.records))
+	}
+	p.changed.Broadcast()
+	p.mu.Unlock()
+	p.stop()
+}
+
+func (p *partition) wakeAll() {
+	p.mu.Lock()
+	p.changed.Broadcast()
+	p.mu.Unlock()
+}
+
+// idle waits until no strand has anything to do.
+func (p *partition) idle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.busy > 0 {
+		p.changed.Wait()
+	}
+}
+
+// commitLoop commits while there is something to, and watches for a standstill.
+func (p *partition) commitLoop(ctx context.Context) {
+	watch := time.NewTicker(max(min(time.Second, p.r.cfg.StallTimeout/4), time.Millisecond))
+	defer watch.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	<-pause.C
+	state := commitState{written: time.Now()}
+	waiting := false // for the pause to end
+	for {
+		select {
+		case <-p.dirty:
+			if !waiting {
+				waiting = true
+				pause.Reset(p.r.cfg.CommitEvery)
+			}
+		case <-pause.C:
+			waiting = false
+			if !p.commit(ctx, &state, false) {
+				p.mark() // cursor moves are not due yet, or the broker did not answer
+			}
+		case <-watch.C:
+			p.watch()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// commitState is what the commit loop remembers.
+type commitState struct {
+	written   time.Time // cursor moves
+	committed int64
+}
+
+// commit writes cursor moves that are due, then commits the prefix they cover ([J3]).
+// It reports whether nothing is left to commit.
+func (p *partition) commit(ctx context.Context, state *commitState, final bool) bool {
+	p.mu.Lock()
+	var next int64
+	if p.water != nil {
+		next = p.water.Next()
+	}
+	crashed := p.crashed
+	p.mu.Unlock()
+	if crashed {
+		return true
+	}
+	// A move was in the book before its record was finished, so the book covers next.
+	if !p.moves.empty() {
+		if !final && time.Since(state.written) < p.r.cfg.CursorsEvery && !p.moves.full(p.r.cfg.CursorsWaiting) {
+			return false
+		}
+		if err := p.writeMoves(ctx); err != nil {
+			p.abandonIfEnded(err)
+			return false
+		}
+		state.written = time.Now()
+		p.wakeAll() // room waits for the book
+	}
+	if next <= state.committed {
+		return true
+	}
+	if err := p.src.Commit(next); err != nil {
+		p.r.log.Warn("commit", "partition", p.src.Place().Partition, "offset", next, "err", err)
+		return false
+	}
+	state.committed = next
+	if err := p.r.step("commit"); err != nil {
+		p.abandon(err)
+	}
+	return true
+}
+
+// last commits what is finished when the assignment ends.
+func (p *partition) last() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.work), time.Second)
+	defer cancel()
+	state := commitState{}
+	p.commit(ctx, &state, true)
+}
+
+// watch shows the lag and makes this process leave the group when the partition has
+// stood still for too long.
+func (p *partition) watch() {
+	p.mu.Lock()
+	if p.water == nil {
+		p.mu.Unlock()
+		return
+	}
+	next, still := p.water.Next(), time.Duration(0)
+	var oldest time.Time
+	if len(p.taken) > 0 {
+		oldest = p.taken[0]
+	}
+	if p.records > 0 {
+		still = time.Since(p.progress)
+	}
+	p.mu.Unlock()
+	p.src.Progress(next, oldest)
+	if still > p.r.cfg.StallTimeout {
+		p.stop() // what waits for the store would use the whole drain
+		p.r.stall()
+	}
+}
+
+func (p *partition) abandonIfEnded(err error) {
+	if p.work.Err() != nil {
+		p.abandon(err)
+	}
+}

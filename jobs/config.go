@@ -1,0 +1,134 @@
+package jobs
+
+import (
+	"fmt"
+	"time"
+)
+
+// Config sizes the worker pool. A zero field means the default.
+type Config struct {
+	// Pool is how many strands may run at once in this process (default 16: they mostly
+	// wait for stores).
+	Pool int
+	// Strands is how many strands a partition has (default 2). One conversation is in
+	// one strand; more strands overlap more waiting, fewer make larger batches.
+	Strands int
+	// Batch is the most records a strand takes at once (default 500: an INSERT gains
+	// nothing beyond that, FEASIBILITY.md, 3).
+	Batch int
+	// WindowRecords and WindowBytes bound what one partition has taken and not finished
+	// (defaults 4,000 and 8 MiB); beyond it no more is fetched.
+	WindowRecords int
+	WindowBytes   int
+	// Lasts bounds the conversations whose end a partition remembers (default 20,000,
+	// about 200 bytes each); another costs one look into MySQL.
+	Lasts int
+	// CommitEvery is the shortest time between two offset commits of a partition
+	// (default 200 ms), CursorsEvery between two writes of its cursor moves (default
+	// 1 s). CursorsWaiting is how many moves may wait before they are written at once
+	// (default 5,000).
+	CommitEvery    time.Duration
+	CursorsEvery   time.Duration
+	CursorsWaiting int
+	// StoreTimeout bounds one call to MySQL (default 8 s: above its lock wait of 5 s),
+	// CacheTimeout one call to Redis (default 1 s).
+	StoreTimeout time.Duration
+	CacheTimeout time.Duration
+	// BackoffMin and BackoffMax frame the pause between two attempts at a store that is
+	// away (defaults 20 ms and 1 s).
+	BackoffMin, BackoffMax time.Duration
+	// CacheBreak is how long Redis is left alone after it did not answer (default 1 s);
+	// meanwhile a row of doubt is written instead.
+	CacheBreak time.Duration
+	// UnknownAttempts is how often a batch that fails for an unknown reason is tried
+	// before it is split to find the culprit (default 10).
+	UnknownAttempts int
+	// StallTimeout is how long a partition may stand still with work in hand before
+	// this process leaves the group, so that a peer that reaches the store can take
+	// over (default 30 s).
+	StallTimeout time.Duration
+	// DrainTimeout is how long taken work may take to finish after a stop or when a
+	// rebalance begins (default 8 s; it must stay below queue.rebalance_timeout). What
+	// is not finished then is done again by the next owner.
+	DrainTimeout time.Duration
+	// NodeLease is the time for which a node number of message IDs is leased (default
+	// 30 s); it is renewed each third of it.
+	NodeLease time.Duration
+}
+
+// WithDefaults fills the zero fields.
+func (c Config) WithDefaults() Config {
+	number := func(f *int, d int) {
+		if *f == 0 {
+			*f = d
+		}
+	}
+	span := func(f *time.Duration, d time.Duration) {
+		if *f == 0 {
+			*f = d
+		}
+	}
+	number(&c.Pool, 16)
+	number(&c.Strands, 2)
+	number(&c.Batch, 500)
+	number(&c.WindowRecords, 4000)
+	number(&c.WindowBytes, 8<<20)
+	number(&c.Lasts, 20_000)
+	span(&c.CommitEvery, 200*time.Millisecond)
+	span(&c.CursorsEvery, time.Second)
+	number(&c.CursorsWaiting, 5000)
+	span(&c.StoreTimeout, 8*time.Second)
+	span(&c.CacheTimeout, time.Second)
+	span(&c.BackoffMin, 20*time.Millisecond)
+	span(&c.BackoffMax, time.Second)
+	span(&c.CacheBreak, time.Second)
+	number(&c.UnknownAttempts, 10)
+	span(&c.StallTimeout, 30*time.Second)
+	span(&c.DrainTimeout, 8*time.Second)
+	span(&c.NodeLease, 30*time.Second)
+	return c
+}
+
+// Validate names the first bad field.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	for _, f := range []struct {
+		name     string
+		value    int
+		min, max int
+	}{
+		{"pool", c.Pool, 1, 4096},
+		{"strands", c.Strands, 1, 64},
+		{"batch", c.Batch, 1, 5000},
+		{"window_records", c.WindowRecords, 1, 1_000_000},
+		{"window_bytes", c.WindowBytes, 64 << 10, 1 << 30},
+		{"lasts", c.Lasts, 64, 10_000_000},
+		{"cursors_waiting", c.CursorsWaiting, 1, 1_000_000},
+		{"unknown_attempts", c.UnknownAttempts, 1, 1000},
+	} {
+		if f.value < f.min || f.value > f.max {
+			return fmt.Errorf("jobs.%s: %d is not in %d to %d", f.name, f.value, f.min, f.max)
+		}
+	}
+	for _, f := range []struct {
+		name     string
+		value    time.Duration
+		min, max time.Duration
+	}{
+		{"commit_every", c.CommitEvery, time.Millisecond, time.Minute},
+		{"cursors_every", c.CursorsEvery, time.Millisecond, time.Minute},
+		{"store_timeout", c.StoreTimeout, time.Millisecond, time.Minute},
+		{"cache_timeout", c.CacheTimeout, time.Millisecond, time.Minute},
+		{"backoff_min", c.BackoffMin, time.Millisecond, time.Minute},
+		{"backoff_max", c.BackoffMax, c.BackoffMin, time.Minute},
+		{"cache_break", c.CacheBreak, time.Millisecond, time.Minute},
+		{"stall_timeout", c.StallTimeout, 10 * time.Millisecond, time.Hour},
+		{"drain_timeout", c.DrainTimeout, 10 * time.Millisecond, time.Minute},
+		{"node_lease", c.NodeLease, 100 * time.Millisecond, time.Hour},
+	} {
+		if f.value < f.min || f.value > f.max {
+			return fmt.Errorf("jobs.%s: %s is not in %s to %s", f.name, f.value, f.min, f.max)
+		}
+	}
+	return nil
+}

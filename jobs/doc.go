@@ -1,0 +1,15 @@
+// Package jobs does the slow half of a send: it takes accepted tasks from the log,
+// stores them, projects them into Redis, pushes them to who is online, and only then
+// lets the log forget them.
+//
+//	[J1] a message is stored once, at the next seq of its conversation, without holes, in the order of the log
+//	[J2] nothing is pushed that is not committed in MySQL, and nothing is pushed before its recipients' indexes have it
+//	[J3] an offset is committed when everything before it is stored, projected (or doubted), pushed once, and its cursor moves are in MySQL
+//	[J4] a duplicate repeats its side effects; every effect is a max by seq, so a replay changes nothing
+//	[J5] a store that is away blocks the partition in place; what can never be stored is parked alone, its sender told, its neighbours flow
+//	[J6] accepted = stored + parked, counted by distinct (conversation, sender, client message ID), but for an ID reused with other content
+//
+// A record's way through the files: runner.go takes it, strand.go gives it a place,
+// realtime.go runs archive.go → receipt.go → project.go → push.go, and the partition
+// in commit.go commits. poison.go is for what fails.
+package jobs

@@ -1,0 +1,62 @@
+package jobs
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	messages  *prometheus.CounterVec
+	receipts  *prometheus.CounterVec
+	steps     *prometheus.HistogramVec
+	batch     prometheus.Histogram
+	busy      prometheus.Gauge
+	waits     *prometheus.CounterVec
+	rounds    *prometheus.CounterVec
+	doubts    prometheus.Counter
+	pushes    *prometheus.CounterVec
+	pushLost  *prometheus.CounterVec
+	stalls    prometheus.Counter
+	leases    *prometheus.CounterVec
+	cursors   prometheus.Counter
+	abandoned prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "curlew_jobs_" + name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "curlew_jobs_" + name, Help: help}, labels)
+	}
+	m := &metrics{
+		messages: counters("messages_total", "Accepted messages by what became of them: stored, duplicate, conflict, dead.", "result"),
+		receipts: counters("receipts_total", "Receipts by result: moved, unmoved, foreign.", "result"),
+		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "curlew_jobs_step_seconds", Help: "One step of one batch.",
+			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 5},
+		}, []string{"step"}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "curlew_jobs_batch_records", Help: "Records in one batch of a strand.", Buckets: prometheus.ExponentialBuckets(1, 2, 11),
+		}),
+		busy:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_jobs_busy_strands", Help: "Strands at work."}),
+		waits:     counters("store_waits_total", "Attempts that found a store away or failing, by what was tried.", "op"),
+		rounds:    counters("insert_conflicts_total", "Inserts that met a unique key, by key.", "key"),
+		doubts:    counter("doubts_total", "Batches that Redis did not take: a row of doubt was written instead."),
+		pushes:    counters("pushes_total", "Frames published, per node, by kind.", "kind"),
+		pushLost:  counters("push_errors_total", "Batches whose pushes were given up, by step.", "step"),
+		stalls:    counter("stalls_total", "Times this process left the group because it made no progress."),
+		leases:    counters("node_leases_total", "Node leases by event: taken, lost.", "event"),
+		cursors:   counter("cursor_moves_total", "Cursor moves written to MySQL."),
+		abandoned: counter("abandoned_records_total", "Records taken and left to the next owner, when draining took too long."),
+	}
+	reg.MustRegister(m.messages, m.receipts, m.steps, m.batch, m.busy, m.waits, m.rounds, m.doubts, m.pushes, m.pushLost,
+		m.stalls, m.leases, m.cursors, m.abandoned)
+	return m
+}
+
+// step measures one step of a batch from start to now.
+func (m *metrics) step(name string, start time.Time) {
+	m.steps.WithLabelValues(name).Observe(time.Since(start).Seconds())
+}

@@ -1,0 +1,94 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/curlew-im/curlew/jobs/queue"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// storable says why a task can never be done. What logic accepts always can: this is
+// for bugs, and for records that somebody else put into the topic.
+func storable(t *im.Task) error {
+	low, high, direct := t.Conversation.Direct()
+	if !direct {
+		return fmt.Errorf("%w: not a one-to-one conversation", im.ErrUnstorable)
+	}
+	s := t.Send
+	switch {
+	case s == nil:
+	case s.Sender.ID != low && s.Sender.ID != high:
+		return fmt.Errorf("%w: the sender is not in the conversation", im.ErrUnstorable)
+	case s.Type != im.TypeText && s.Type != im.TypeCustom && s.Type != im.TypeSystem:
+		return fmt.Errorf("%w: unknown message type", im.ErrUnstorable)
+	case !json.Valid(s.Content):
+		return fmt.Errorf("%w: content is not JSON", im.ErrUnstorable)
+	}
+	return nil
+}
+
+// park gives one record up ([J5]): it goes into the table dead with its reason, and
+// its sender is told that the message will never appear.
+func (s *strand) park(ctx context.Context, it *item, cause error) error {
+	place := s.p.src.Place()
+	d := im.DeadLetter{
+		Topic: place.Topic, Partition: place.Partition, Offset: it.record.Offset,
+		Reason: reason(cause), Payload: it.record.Value, ParkedAt: s.r.deps.Now().UnixMilli(),
+	}
+	t := it.task.Send
+	if t != nil {
+		d.Key = im.SendKey{Conversation: it.task.Conversation, Sender: t.Sender.ID, ClientMsgID: t.ClientMsgID}
+		d.Hash = t.Hash
+	}
+	for try := 0; ; try++ {
+		// Also unknown errors are waited out here: what is neither stored nor parked is lost.
+		_, err := callStore(ctx, s.r, "park", func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, s.r.deps.Archive.Park(ctx, d)
+		})
+		if err == nil {
+			break
+		}
+		if err := s.r.backoff(ctx, "park", try, err); err != nil {
+			return err
+		}
+	}
+	s.r.log.Error("record given up", "topic", d.Topic, "partition", d.Partition, "offset", d.Offset,
+		"conv", d.Key.Conversation, "user", d.Key.Sender, "client_msg_id", d.Key.ClientMsgID, "err", cause)
+	if t == nil {
+		s.r.m.messages.WithLabelValues("dead_unreadable").Inc()
+		return s.crash("park")
+	}
+	s.r.m.messages.WithLabelValues("dead").Inc()
+	if err := s.crash("park"); err != nil {
+		return err
+	}
+	p := s.r.newPusher(ctx, []im.UserID{t.Sender.ID})
+	p.rejected(it.task.Conversation, t, im.ErrUnstorable)
+	p.publish(ctx)
+	return nil
+}
+
+// reason is what the table keeps of an error; the log has it in full.
+func reason(cause error) string {
+	var broken *queue.UndecodableError
+	switch {
+	case errors.As(cause, &broken):
+		return clip(broken.Error())
+	case errors.Is(cause, im.ErrUnstorable):
+		return clip(cause.Error())
+	}
+	return clip("failed repeatedly: " + cause.Error())
+}
+
+// maxReason bounds a reason in the table, in bytes.
+const maxReason = 500
+
+func clip(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	return s[:maxReason]
+}

@@ -1,0 +1,166 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// raiser collects what a batch raises in Redis, one entry per user and conversation,
+// however many messages the batch has.
+type raiser struct {
+	at map[memberKey]int
+	p  im.Projection
+}
+
+func newRaiser(size int) *raiser {
+	return &raiser{at: make(map[memberKey]int, size), p: im.Projection{Users: make([]im.UserRaise, 0, size)}}
+}
+
+func (r *raiser) projection() im.Projection { return r.p }
+
+// of is the entry of one user in one conversation; nil for the system, whose lists
+// nobody reads. It is good until the next call.
+func (r *raiser) of(u im.UserID, c im.ConversationID) *im.UserRaise {
+	if u == im.SystemUser {
+		return nil
+	}
+	key := memberKey{c, u}
+	i, ok := r.at[key]
+	if !ok {
+		i = len(r.p.Users)
+		r.at[key] = i
+		r.p.Users = append(r.p.Users, im.UserRaise{User: u, State: im.ConversationState{Conversation: c}})
+	}
+	return &r.p.Users[i]
+}
+
+// message raises what a stored message means to both sides: the conversation goes up
+// in their lists, and whoever did not send it gets an index entry, online or not.
+func (r *raiser) message(d *send, low, high im.UserID) {
+	seq, id := d.ref.Seq, d.ref.ID
+	each := func(u im.UserID) {
+		e := r.of(u, d.conv)
+		if e == nil {
+			return
+		}
+		e.State.LastSeq = max(e.State.LastSeq, seq)
+		e.State.LastID = max(e.State.LastID, id)
+		if u != d.key.Sender {
+			e.Offline = append(e.Offline, im.OfflineEntry{Seq: seq, ID: id})
+		}
+		if d.task.Uncounted == im.UncountedForAll || d.task.Uncounted == im.UncountedForSender && u == d.key.Sender {
+			e.State.LastUncounted = max(e.State.LastUncounted, seq)
+		}
+	}
+	each(low)
+	if high != low {
+		each(high)
+	}
+	switch d.task.Uncounted {
+	case im.UncountedForAll:
+		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: d.conv, Seq: seq, User: im.SystemUser})
+	case im.UncountedForSender:
+		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: d.conv, Seq: seq, User: d.key.Sender})
+	}
+	r.p.Hints = append(r.p.Hints, im.Hint{Key: d.key, Ref: d.ref})
+}
+
+// moves raises a member's cursors, and the other side's picture of them.
+func (r *raiser) moves(moves []move) {
+	for i := range moves {
+		m := &moves[i]
+		if e := r.of(m.User, m.Conversation); e != nil {
+			e.State.Delivered = max(e.State.Delivered, m.Delivered)
+			e.State.Read = max(e.State.Read, m.Read)
+			e.ClearOffline = max(e.ClearOffline, m.Delivered)
+		}
+		if e := r.of(m.peer(), m.Conversation); e != nil {
+			e.State.PeerDelivered = max(e.State.PeerDelivered, m.Delivered)
+			e.State.PeerRead = max(e.State.PeerRead, m.Read)
+		}
+	}
+}
+
+// projection is what the batch raises. A duplicate raises the same again ([J4]).
+func (s *strand) projection(b *batch, moves []move) im.Projection {
+	r := newRaiser(2*len(b.sends) + 2*len(moves))
+	for _, d := range b.sends {
+		if d.first == nil && (d.fate == stored || d.fate == duplicate) {
+			e, _ := s.ends.Get(d.conv)
+			r.message(d, e.low, e.high)
+		}
+	}
+	r.moves(moves)
+	return r.projection()
+}
+
+// project has Redis take p. Where it will not, storing goes on, and a row of doubt in
+// MySQL says that Redis may have missed something; only that row must be written
+// (DESIGN.md, Trust).
+func (r *Runner) project(ctx context.Context, p im.Projection) error {
+	if len(p.Users) == 0 {
+		return nil
+	}
+	err := r.cache.try(func() error {
+		call, cancel := context.WithTimeout(ctx, r.cfg.CacheTimeout)
+		defer cancel()
+		return r.deps.Projector.Project(call, p)
+	})
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !errors.Is(err, errBroken) {
+		r.log.Warn("redis did not take a projection", "users", len(p.Users), "err", err)
+	}
+	r.m.doubts.Inc()
+	_, err = untilStore(ctx, r, "doubt", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, r.deps.Archive.NoteDoubt(ctx, "a worker could not project")
+	})
+	return err
+}
+
+// breaker leaves Redis alone for a while after it failed twice in a row, so that its
+// absence costs one timeout now and then instead of two per batch.
+type breaker struct {
+	open time.Duration
+
+	mu    sync.Mutex // guards until
+	until time.Time  // closed again from here on
+}
+
+var errBroken = errors.New("left alone after a failure")
+
+// try calls f, a second time if it fails, or not at all while the breaker is open.
+func (b *breaker) try(f func() error) error {
+	b.mu.Lock()
+	now := time.Now()
+	if now.Before(b.until) {
+		b.mu.Unlock()
+		return errBroken
+	}
+	probing := !b.until.IsZero()
+	if probing {
+		b.until = now.Add(b.open) // the others wait for what the probe finds
+	}
+	b.mu.Unlock()
+
+	err := f()
+	if err != nil && !probing {
+		err = f()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		b.until = time.Now().Add(b.open)
+	} else {
+		b.until = time.Time{}
+	}
+	return err
+}

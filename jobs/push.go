@@ -1,0 +1,213 @@
+package jobs
+
+import (
+	"context"
+	"slices"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// pusher gathers the frames of one batch, one publish per node.
+type pusher struct {
+	r        *Runner
+	sessions map[im.UserID][]im.SessionRef
+	nodes    map[im.NodeID][]byte
+}
+
+// push tells whoever is online. It comes last and may fail: what is missed is found
+// by seq or by the heartbeat, and pulled (contract 5). Errors are counted, and nothing
+// waits for them.
+func (s *strand) push(ctx context.Context, b *batch, moves []move) {
+	p := s.r.newPusher(ctx, s.audience(b, moves))
+	for _, d := range b.sends {
+		switch d.fate {
+		case stored, duplicate:
+			p.stored(d)
+			if d.news() {
+				e, _ := s.ends.Get(d.conv)
+				p.message(d, e.low, e.high)
+			}
+		case conflict:
+			p.rejected(d.conv, d.task, im.ErrMsgIDConflict)
+		case parked:
+			p.rejected(d.conv, d.task, im.ErrUnstorable)
+		}
+	}
+	for i := range moves {
+		if moves[i].receipt {
+			p.moved(&moves[i])
+		}
+	}
+	p.publish(ctx)
+}
+
+// news says whether the message itself is to be pushed. A record that was handled
+// before is told again, since whoever handled it may have died before the push. A
+// client's retry of what was stored when it was accepted is not: its content may have
+// been filtered otherwise since, and everybody has been told what was stored.
+func (d *send) news() bool {
+	return d.fate == stored || d.first == nil && d.task.AcceptedAt <= d.ref.StoredAt
+}
+
+// audience is who might have to be told.
+func (s *strand) audience(b *batch, moves []move) []im.UserID {
+	users := make([]im.UserID, 0, 2*len(b.sends)+2*len(moves))
+	for _, d := range b.sends {
+		if e, ok := s.ends.Get(d.conv); ok && d.fate != conflict && d.fate != parked {
+			users = append(users, e.low, e.high)
+		} else {
+			users = append(users, d.key.Sender)
+		}
+	}
+	for i := range moves {
+		if moves[i].receipt {
+			users = append(users, moves[i].low, moves[i].high)
+		}
+	}
+	slices.Sort(users)
+	users = slices.Compact(users)
+	if len(users) > 0 && users[0] == im.SystemUser {
+		users = users[1:]
+	}
+	return users
+}
+
+// newPusher reads where users are. Without an answer nobody is told, but waiters of
+// known nodes still are.
+func (r *Runner) newPusher(ctx context.Context, users []im.UserID) *pusher {
+	p := &pusher{r: r, nodes: make(map[im.NodeID][]byte)}
+	if len(users) == 0 {
+		return p
+	}
+	err := r.cache.try(func() error {
+		call, cancel := context.WithTimeout(ctx, r.cfg.CacheTimeout)
+		defer cancel()
+		found, err := r.deps.Sessions.Sessions(call, users)
+		p.sessions = found
+		return err
+	})
+	if err != nil {
+		r.m.pushLost.WithLabelValues("sessions").Inc()
+	}
+	return p
+}
+
+// stored tells the sender's devices, and the request that waits for it.
+func (p *pusher) stored(d *send) {
+	if len(p.sessions[d.key.Sender]) == 0 && d.task.Origin.Request == "" {
+		return
+	}
+	frame := p.encode(protocol.PushStored, protocol.Stored{
+		ConversationID: d.conv, ClientMsgID: d.key.ClientMsgID, Seq: d.ref.Seq, MessageID: d.ref.ID, StoredAt: d.ref.StoredAt,
+	})
+	p.note(d.task.Origin, frame)
+	p.users(protocol.PushStored, protocol.Delivery{Users: []im.UserID{d.key.Sender}, Frame: frame})
+}
+
+// message tells the recipients, and, with the client message ID, the sender's other
+// devices. The seq lets a connector drop what comes late.
+func (p *pusher) message(d *send, low, high im.UserID) {
+	m := im.Message{
+		Conversation: d.conv, Seq: d.ref.Seq, ID: d.ref.ID, ClientMsgID: d.key.ClientMsgID, Sender: d.task.Sender,
+		Type: d.task.Type, Content: d.task.Content, StoredAt: d.ref.StoredAt,
+	}
+	own := d.task.Origin.Session
+	if slices.ContainsFunc(p.sessions[d.key.Sender], func(s im.SessionRef) bool { return s.Session != own }) {
+		p.users(protocol.PushMessage, protocol.Delivery{
+			Users: []im.UserID{d.key.Sender}, Except: own, Conversation: d.conv, Seq: d.ref.Seq,
+			Frame: p.encode(protocol.PushMessage, m),
+		})
+	}
+	peer := low
+	if low == d.key.Sender {
+		peer = high
+	}
+	if peer != d.key.Sender && len(p.sessions[peer]) > 0 {
+		p.users(protocol.PushMessage, protocol.Delivery{
+			Users: []im.UserID{peer}, Conversation: d.conv, Seq: d.ref.Seq,
+			Frame: p.encode(protocol.PushMessage, m.ForReader(peer)),
+		})
+	}
+}
+
+// rejected tells the sender that an accepted message will never appear.
+func (p *pusher) rejected(c im.ConversationID, t *im.SendTask, cause error) {
+	code := protocol.CodeOf(cause)
+	frame := p.encode(protocol.PushRejected, protocol.Rejected{
+		ConversationID: c, ClientMsgID: t.ClientMsgID, Code: code.Name, Message: code.Message,
+	})
+	p.note(t.Origin, frame)
+	p.users(protocol.PushRejected, protocol.Delivery{Users: []im.UserID{t.Sender.ID}, Frame: frame})
+}
+
+// moved tells the other side how far a member has come, and the member's other devices
+// how far it has read.
+func (p *pusher) moved(m *move) {
+	data := protocol.CursorMoved{ConversationID: m.Conversation, UserID: m.User, DeliveredSeq: m.Delivered, ReadSeq: m.Read}
+	if peer := m.peer(); peer != m.User && len(p.sessions[peer]) > 0 {
+		p.users(protocol.PushReceipt, protocol.Delivery{Users: []im.UserID{peer}, Frame: p.encode(protocol.PushReceipt, data)})
+	}
+	if !m.readMoved {
+		return
+	}
+	var own im.SessionID
+	for _, s := range p.sessions[m.User] {
+		if s.Device == m.device {
+			own = s.Session
+		}
+	}
+	if slices.ContainsFunc(p.sessions[m.User], func(s im.SessionRef) bool { return s.Session != own }) {
+		p.users(protocol.PushReadSelf, protocol.Delivery{Users: []im.UserID{m.User}, Except: own, Frame: p.encode(protocol.PushReadSelf, data)})
+	}
+}
+
+// note answers the request that waits for the end of a send, where there is one.
+func (p *pusher) note(o im.Origin, frame []byte) {
+	if o.Request != "" && o.Node != "" && frame != nil {
+		p.nodes[o.Node] = protocol.AppendDelivery(p.nodes[o.Node], &protocol.Delivery{Request: o.Request, Frame: frame})
+		p.r.m.pushes.WithLabelValues("note").Inc()
+	}
+}
+
+// users adds d to the batch of each node that has a session of its one user, other
+// than the one left out.
+func (p *pusher) users(kind protocol.Push, d protocol.Delivery) {
+	if d.Frame == nil {
+		return
+	}
+	refs := p.sessions[d.Users[0]]
+	for i, s := range refs {
+		if s.Session == d.Except || slices.ContainsFunc(refs[:i], func(t im.SessionRef) bool { return t.Node == s.Node && t.Session != d.Except }) {
+			continue
+		}
+		p.nodes[s.Node] = protocol.AppendDelivery(p.nodes[s.Node], &d)
+		p.r.m.pushes.WithLabelValues(string(kind)).Inc()
+	}
+}
+
+// encode is the one encoding of a frame; nil where it cannot be encoded, which what
+// is stored always can.
+func (p *pusher) encode(kind protocol.Push, data any) []byte {
+	frame, err := protocol.EncodePush(protocol.PushFrame{Push: kind, Data: data})
+	if err != nil {
+		p.r.log.Error("encode a push", "kind", kind, "err", err)
+		p.r.m.pushLost.WithLabelValues("encode").Inc()
+		return nil
+	}
+	return frame
+}
+
+func (p *pusher) publish(ctx context.Context) {
+	if len(p.nodes) == 0 {
+		return
+	}
+	err := p.r.cache.try(func() error {
+		call, cancel := context.WithTimeout(ctx, p.r.cfg.CacheTimeout)
+		defer cancel()
+		return p.r.deps.Bus.Publish(call, p.nodes)
+	})
+	if err != nil {
+		p.r.m.pushLost.WithLabelValues("publish").Inc()
+	}
+}

@@ -1,0 +1,154 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// batch is what a strand works on at once.
+type batch struct {
+	sends    []*send    // in the order of the log
+	fresh    []*send    // of these, the first of each key: what may have to be inserted
+	receipts []*receipt // folded per member
+	items    []*item
+	careful  bool // look for stored messages before the first insert
+}
+
+// fate is what became of a send.
+type fate uint8
+
+const (
+	pending   fate = iota
+	stored         // by this batch
+	duplicate      // was there before, or is a repeat inside the batch
+	conflict       // the ID was used before with other content
+	parked         // in the table dead
+)
+
+// send is one accepted message in a batch.
+type send struct {
+	conv  im.ConversationID
+	task  *im.SendTask
+	key   im.SendKey
+	first *send // the same key earlier in this batch
+	fate  fate
+	ref   im.StoredRef
+}
+
+// process takes a batch the whole way. The order is the contract:
+//
+//  1. archive: the rows are committed, or nothing below happens
+//  2. cursors: what receipts and sends move is noted, to be in MySQL before the offset
+//  3. project: Redis has it, or a row of doubt says that it may not
+//  4. push: only now is presence read. Who connects registers first and pulls second,
+//     so a message meets a session or a pull, whichever comes first (RELIABILITY.md, R4)
+//
+// Each effect is a max by seq or ignored by its receiver when repeated, so a batch
+// that died anywhere is simply done again ([J4]).
+func (s *strand) process(ctx context.Context, items []*item, careful bool) error {
+	b := s.sort(items, careful)
+	start := time.Now()
+	if err := s.archive(ctx, b); err != nil {
+		return err
+	}
+	s.r.m.step("archive", start)
+	if err := s.crash("insert"); err != nil {
+		return err
+	}
+
+	moves := s.moves(b)
+	s.p.moves.add(moves)
+	if err := s.crash("cursors"); err != nil {
+		return err
+	}
+
+	start = time.Now()
+	if err := s.r.project(ctx, s.projection(b, moves)); err != nil {
+		return err
+	}
+	s.r.m.step("project", start)
+	if err := s.crash("project"); err != nil {
+		return err
+	}
+
+	start = time.Now()
+	s.push(ctx, b, moves)
+	s.r.m.step("push", start)
+	if err := s.crash("publish"); err != nil {
+		return err
+	}
+	s.told(moves)
+	s.count(b)
+	// Poison in the middle of good records has waited for its turn until here.
+	for _, it := range items {
+		if it.poison != nil {
+			if err := s.park(ctx, it, it.poison); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// sort splits a batch into sends and receipts and folds repeats.
+func (s *strand) sort(items []*item, careful bool) *batch {
+	b := &batch{items: items, careful: careful, sends: make([]*send, 0, len(items)), fresh: make([]*send, 0, len(items))}
+	seen := make(map[im.SendKey]*send, len(items))
+	for _, it := range items {
+		switch {
+		case it.poison != nil:
+		case it.task.Send != nil:
+			t := it.task.Send
+			key := im.SendKey{Conversation: it.task.Conversation, Sender: t.Sender.ID, ClientMsgID: t.ClientMsgID}
+			d := &send{conv: it.task.Conversation, task: t, key: key, first: seen[key]}
+			if d.first == nil {
+				seen[key] = d
+				b.fresh = append(b.fresh, d)
+			}
+			b.sends = append(b.sends, d)
+		default:
+			b.receipts = fold(b.receipts, it.task.Conversation, it.task.Receipt)
+		}
+	}
+	return b
+}
+
+// settle gives a repeat the fate of the first of its key.
+func (d *send) settle() {
+	f := d.first
+	if f == nil {
+		return
+	}
+	d.ref = f.ref
+	switch {
+	case f.task.Hash != d.task.Hash && f.fate != parked && f.ref.Hash != d.task.Hash:
+		d.fate = conflict
+	case f.fate == stored || f.fate == duplicate || f.fate == conflict:
+		d.fate = duplicate
+	default:
+		d.fate = f.fate
+	}
+}
+
+func (s *strand) count(b *batch) {
+	names := [...]string{stored: "stored", duplicate: "duplicate", conflict: "conflict", parked: "parked_before"}
+	var n [len(names)]int
+	for _, d := range b.sends {
+		n[d.fate]++
+	}
+	for f, c := range n {
+		if c > 0 && names[f] != "" {
+			s.r.m.messages.WithLabelValues(names[f]).Add(float64(c))
+		}
+	}
+}
+
+// crash asks the tests' hook whether to die here.
+func (s *strand) crash(step string) error {
+	if err := s.r.step(step); err != nil {
+		return &endedError{err}
+	}
+	return nil
+}

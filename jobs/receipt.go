@@ -1,0 +1,193 @@
+package jobs
+
+import (
+	"context"
+	"sync"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// receipt is what the receipts of one member in a batch come to.
+type receipt struct {
+	conv      im.ConversationID
+	user      im.UserID
+	device    im.DeviceID // of the last one, which need not be told
+	delivered im.Seq
+	read      im.Seq
+}
+
+// fold merges a receipt into those of the batch; both cursors only rise.
+func fold(all []*receipt, conv im.ConversationID, t *im.ReceiptTask) []*receipt {
+	for _, rc := range all {
+		if rc.conv == conv && rc.user == t.User && rc.device == t.Device {
+			rc.delivered = max(rc.delivered, t.Delivered)
+			rc.read = max(rc.read, t.Read)
+			return all
+		}
+	}
+	return append(all, &receipt{conv: conv, user: t.User, device: t.Device, delivered: t.Delivered, read: t.Read})
+}
+
+// move is a cursor that moves.
+type move struct {
+	im.CursorMove
+	low, high im.UserID
+	device    im.DeviceID // whose receipt moved it
+	receipt   bool        // not a sender's own cursor: the other side is told
+	readMoved bool
+}
+
+// peer is the other side.
+func (m *move) peer() im.UserID {
+	if m.User == m.low {
+		return m.high
+	}
+	return m.low
+}
+
+// moves are the cursors that the batch moves: senders' own read cursors (contract 7),
+// and receipts, clamped to the end of the conversation; read implies delivered. What
+// moves nothing is left out; a strand that does not know a cursor counts it as moved,
+// since to say so again is harmless.
+func (s *strand) moves(b *batch) []move {
+	var moves []move
+	at := make(map[memberKey]int)
+	raise := func(conv im.ConversationID, u im.UserID, delivered, read im.Seq, rc *receipt) {
+		if u == im.SystemUser {
+			return
+		}
+		key := memberKey{conv, u}
+		known, _ := s.cursors.Get(key)
+		i, moving := at[key]
+		if moving {
+			known.Delivered = max(known.Delivered, moves[i].Delivered)
+			known.Read = max(known.Read, moves[i].Read)
+		}
+		if delivered <= known.Delivered && read <= known.Read {
+			if rc != nil {
+				s.r.m.receipts.WithLabelValues("unmoved").Inc()
+			}
+			return
+		}
+		if !moving {
+			e, _ := s.ends.Get(conv)
+			i = len(moves)
+			at[key] = i
+			moves = append(moves, move{CursorMove: im.CursorMove{Conversation: conv, User: u}, low: e.low, high: e.high})
+		}
+		m := &moves[i]
+		m.Delivered = max(m.Delivered, delivered)
+		m.Read = max(m.Read, read)
+		if rc != nil {
+			m.receipt, m.device = true, rc.device
+			m.readMoved = m.readMoved || read > known.Read
+			s.r.m.receipts.WithLabelValues("moved").Inc()
+		}
+	}
+	for _, d := range b.sends {
+		if d.task.AdvanceRead && (d.fate == stored || d.fate == duplicate) {
+			raise(d.conv, d.key.Sender, 0, d.ref.Seq, nil)
+		}
+	}
+	for _, rc := range b.receipts {
+		e, _ := s.ends.Get(rc.conv)
+		if rc.user != e.low && rc.user != e.high {
+			s.r.m.receipts.WithLabelValues("foreign").Inc()
+			continue
+		}
+		read := min(rc.read, e.last.Seq)
+		raise(rc.conv, rc.user, min(max(rc.delivered, rc.read), e.last.Seq), read, rc)
+	}
+	return moves
+}
+
+// told remembers moves once everybody has been told.
+func (s *strand) told(moves []move) {
+	for i := range moves {
+		m := &moves[i]
+		key := memberKey{m.Conversation, m.User}
+		known, _ := s.cursors.Get(key)
+		known.Delivered = max(known.Delivered, m.Delivered)
+		known.Read = max(known.Read, m.Read)
+		s.cursors.Add(key, known)
+	}
+}
+
+// moveBook collects a partition's cursor moves until they are written, one per
+// member. It is bounded: who is about to take more waits while it is full.
+type moveBook struct {
+	mu    sync.Mutex
+	moves map[memberKey]move
+}
+
+func (k *moveBook) init() { k.moves = make(map[memberKey]move) }
+
+func (k *moveBook) add(moves []move) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, m := range moves {
+		key := memberKey{m.Conversation, m.User}
+		if old, ok := k.moves[key]; ok {
+			m.Delivered = max(m.Delivered, old.Delivered)
+			m.Read = max(m.Read, old.Read)
+		}
+		k.moves[key] = m
+	}
+}
+
+func (k *moveBook) take() []move {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	moves := make([]move, 0, len(k.moves))
+	for _, m := range k.moves {
+		moves = append(moves, m)
+	}
+	clear(k.moves)
+	return moves
+}
+
+func (k *moveBook) empty() bool { return k.size() == 0 }
+
+func (k *moveBook) full(limit int) bool { return k.size() >= limit }
+
+func (k *moveBook) size() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.moves)
+}
+
+// movesPerStatement bounds one MoveCursors: 4 placeholders each, far below the 65,535
+// of a statement.
+const movesPerStatement = 1000
+
+// writeMoves writes what the book holds, then projects it again: a projection that
+// was wiped in between has been rebuilt from rows without these moves.
+func (p *partition) writeMoves(ctx context.Context) error {
+	moves := p.moves.take()
+	for len(moves) > 0 {
+		some := moves[:min(len(moves), movesPerStatement)]
+		rows := make([]im.CursorMove, len(some))
+		for i := range some {
+			rows[i] = some[i].CursorMove
+		}
+		_, err := untilStore(ctx, p.r, "cursors", func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, p.r.deps.Archive.MoveCursors(ctx, rows)
+		})
+		if err != nil {
+			p.moves.add(moves)
+			return err
+		}
+		p.r.m.cursors.Add(float64(len(rows)))
+		if err := p.r.step("moves"); err != nil {
+			return &endedError{err}
+		}
+		again := newRaiser(len(some))
+		again.moves(some)
+		if err := p.r.project(ctx, again.projection()); err != nil {
+			p.moves.add(moves)
+			return err
+		}
+		moves = moves[len(some):]
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -49,11 +50,12 @@ func (s *Server) guard(c *gin.Context) {
 	c.Next()
 }
 
-// plainPath is false where the path is written with escapes, since no route needs
-// one: a proxy in front and the router below must never read two different paths.
+// plainPath is false where the path needs or has escapes, dot segments, or doubled or
+// trailing slashes, since no route does: a proxy in front and the router below must
+// never read two different paths.
 func plainPath(r *http.Request) bool {
 	p := r.URL.EscapedPath()
-	return strings.HasPrefix(p, "/") && !strings.ContainsAny(p, "%\\")
+	return strings.HasPrefix(p, "/") && !strings.Contains(p, "%") && path.Clean(p) == p
 }
 
 // cors answers pages of the configured other origins, and says nothing to the rest:

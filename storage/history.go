@@ -10,7 +10,7 @@ import (
 const historyLimit = 1000 // rows of one page, whoever asks; the API stops at 100
 
 // History reads one page, in one range read of the primary key whatever the size of
-// the table [S4]. Since seqs have no holes, the rows just outside the page say
+// the table [S4] (two where it is asked for beyond the end). Since seqs have no holes, the rows just outside the page say
 // whether there is more.
 func (db *DB) History(ctx context.Context, q im.HistoryQuery) (page im.HistoryPage, err error) {
 	ctx, done := db.begin(ctx, "history")
@@ -99,12 +99,11 @@ func (db *DB) historyAround(ctx context.Context, c im.ConversationID, around, fi
 	if err != nil {
 		return im.HistoryPage{}, err
 	}
+	if len(rows) == 0 || rows[len(rows)-1].Seq < around { // beyond the end: the last page
+		return db.historyBefore(ctx, c, 0, first, last, limit)
+	}
 	at, _ := slices.BinarySearchFunc(rows, around, func(m im.Message, s im.Seq) int { return int(int64(m.Seq) - int64(s)) })
 	start := max(0, min(at-limit/2, len(rows)-limit))
 	end := min(start+limit, len(rows))
-	page := im.HistoryPage{Items: rows[start:end], HasMoreAfter: end < len(rows)}
-	if start < len(rows) {
-		page.HasMoreBefore = rows[start].Seq > first
-	}
-	return page, nil
+	return im.HistoryPage{Items: rows[start:end], HasMoreBefore: rows[start].Seq > first, HasMoreAfter: end < len(rows)}, nil
 }

@@ -1,0 +1,187 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+func TestDevices(t *testing.T) {
+	onEachStore(t, map[string]func(t *testing.T, db *DB){
+		"SaveLogin_RenewsTheDeviceAndEndsItsOldRefreshToken": testSaveLogin,
+		"SaveLogin_ForgetsTheDeviceNotSeenForLongest":        testTooManyDevices,
+		"RotateRefresh_OnceThenRevokes":                      testRotateRefresh,
+		"RotateRefresh_ExpiredOrBannedIsRefused":             testRotateRefused,
+		"RotateRefresh_AtTheSameMomentOneWins":               testRotateRace,
+		"RevokeDevice_RaisesTheVersionOnce":                  testRevokeDevice,
+		"AuthState_UnknownUserIsNotActive":                   testAuthStateUnknown,
+	})
+}
+
+func token() [32]byte { return [32]byte([]byte(fmt.Sprintf("%032d", number.Add(1)))) }
+
+func login(u im.UserID, d im.DeviceID) im.Login {
+	return im.Login{User: u, Device: d, Platform: "web", RefreshHash: token(), RefreshExpires: im.MaxID}
+}
+
+func testSaveLogin(t *testing.T, db *DB) {
+	u := newUser(t, db)
+	first := login(u, "phone")
+	s, err := db.SaveLogin(t.Context(), first)
+	must(t, err)
+	if !s.Active || !s.DeviceKnown || s.DeviceVersion == 0 {
+		t.Fatalf("first login: %+v", s)
+	}
+	again := login(u, "phone")
+	again.Platform = "ios"
+	s2, err := db.SaveLogin(t.Context(), again)
+	must(t, err)
+	if s2 != s {
+		t.Errorf("second login: %+v, was %+v", s2, s)
+	}
+	if _, _, err := db.RotateRefresh(t.Context(), first.RefreshHash, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("the first login's refresh token: %v", err)
+	}
+	l, _, err := db.RotateRefresh(t.Context(), again.RefreshHash, token(), im.MaxID)
+	if err != nil || l.User != u || l.Device != "phone" || l.Platform != "ios" {
+		t.Errorf("the second login's refresh token: %+v, %v", l, err)
+	}
+	_, err = db.SaveLogin(t.Context(), login(u, "Phone")) // another device
+	must(t, err)
+	list, err := db.Devices(t.Context(), u)
+	must(t, err)
+	if len(list) != 2 || list[0].CreatedAt == 0 || list[0].SeenAt < list[0].CreatedAt {
+		t.Errorf("devices %+v", list)
+	}
+	if _, err := db.SaveLogin(t.Context(), login(im.MaxID, "phone")); err != im.ErrNotFound {
+		t.Errorf("unknown user: %v", err)
+	}
+}
+
+func testTooManyDevices(t *testing.T, db *DB) {
+	u := newUser(t, db)
+	for i := range maxDevices + 3 {
+		_, err := db.SaveLogin(t.Context(), login(u, im.DeviceID(fmt.Sprintf("d%03d", i))))
+		must(t, err)
+		// Seen a second apart: no clock is waited for.
+		_, err = db.w.Exec("UPDATE devices SET seen_at = ? WHERE user_id = ? AND device = ?", int64(i)*1000, u, fmt.Sprintf("d%03d", i))
+		must(t, err)
+	}
+	var n int
+	must(t, db.r.QueryRow("SELECT COUNT(*) FROM devices WHERE user_id = ?", u).Scan(&n))
+	s, err := db.AuthState(t.Context(), u, "d000")
+	if n > maxDevices || err != nil || s.DeviceKnown {
+		t.Errorf("%d devices; the oldest: %+v, %v", n, s, err)
+	}
+}
+
+func testRotateRefresh(t *testing.T, db *DB) {
+	u := newUser(t, db)
+	l := login(u, "phone")
+	s, err := db.SaveLogin(t.Context(), l)
+	must(t, err)
+	next := token()
+	got, s2, err := db.RotateRefresh(t.Context(), l.RefreshHash, next, 1<<50)
+	must(t, err)
+	if want := (im.Login{User: u, Device: "phone", Platform: "web", RefreshHash: next, RefreshExpires: 1 << 50}); got != want || s2 != s {
+		t.Errorf("got %+v %+v, want %+v %+v", got, s2, want, s)
+	}
+	if _, _, err := db.RotateRefresh(t.Context(), token(), token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("unknown token: %v", err)
+	}
+	if _, _, err := db.RotateRefresh(t.Context(), l.RefreshHash, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("exchanged token: %v", err)
+	}
+	if now, err := db.AuthState(t.Context(), u, "phone"); err != nil || now.DeviceKnown || now.DeviceVersion <= s.DeviceVersion {
+		t.Errorf("after reuse: %+v, %v", now, err)
+	}
+	if _, _, err := db.RotateRefresh(t.Context(), next, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("the other holder's token: %v", err)
+	}
+	back, err := db.SaveLogin(t.Context(), login(u, "phone"))
+	if err != nil || !back.DeviceKnown || back.DeviceVersion <= s.DeviceVersion {
+		t.Errorf("logged in again: %+v, %v", back, err)
+	}
+}
+
+func testRotateRefused(t *testing.T, db *DB) {
+	u := newUser(t, db)
+	l := login(u, "phone")
+	l.RefreshExpires = 1
+	_, err := db.SaveLogin(t.Context(), l)
+	must(t, err)
+	if _, _, err := db.RotateRefresh(t.Context(), l.RefreshHash, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("expired: %v", err)
+	}
+	l = login(u, "phone")
+	_, err = db.SaveLogin(t.Context(), l)
+	must(t, err)
+	_, err = db.w.Exec("UPDATE users SET state = 1 WHERE id = ?", u)
+	must(t, err)
+	if _, _, err := db.RotateRefresh(t.Context(), l.RefreshHash, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("banned: %v", err)
+	}
+}
+
+func testRotateRace(t *testing.T, db *DB) {
+	for range 10 {
+		u := newUser(t, db)
+		l := login(u, "phone")
+		_, err := db.SaveLogin(t.Context(), l)
+		must(t, err)
+		var wg sync.WaitGroup
+		results := make([]error, 4)
+		for i := range results {
+			wg.Go(func() { _, _, results[i] = db.RotateRefresh(t.Context(), l.RefreshHash, token(), im.MaxID) })
+		}
+		wg.Wait()
+		won := 0
+		for _, err := range results {
+			if err == nil {
+				won++
+			} else if !errors.Is(err, im.ErrUnauthenticated) {
+				t.Error(err)
+			}
+		}
+		s, err := db.AuthState(t.Context(), u, "phone")
+		if won != 1 || err != nil || s.DeviceKnown {
+			t.Fatalf("%d exchanged one token; device %+v, %v", won, s, err)
+		}
+	}
+}
+
+func testRevokeDevice(t *testing.T, db *DB) {
+	u := newUser(t, db)
+	l := login(u, "phone")
+	s, err := db.SaveLogin(t.Context(), l)
+	must(t, err)
+	must(t, db.RevokeDevice(t.Context(), u, "phone"))
+	now, err := db.AuthState(t.Context(), u, "phone")
+	if err != nil || now.DeviceKnown || now.DeviceVersion != s.DeviceVersion+1 {
+		t.Errorf("was %+v, is %+v, %v", s, now, err)
+	}
+	if list, err := db.Devices(t.Context(), u); err != nil || len(list) != 0 {
+		t.Errorf("devices %v, %v", list, err)
+	}
+	for _, err := range []error{db.RevokeDevice(t.Context(), u, "phone"), db.RevokeDevice(t.Context(), u, "other")} {
+		if err != im.ErrNotFound {
+			t.Errorf("not logged in: %v", err)
+		}
+	}
+	if _, _, err := db.RotateRefresh(t.Context(), l.RefreshHash, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("refresh token after revocation: %v", err)
+	}
+}
+
+func testAuthStateUnknown(t *testing.T, db *DB) {
+	if s, err := db.AuthState(t.Context(), im.MaxID, "phone"); err != nil || s != (im.AuthState{}) {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	u := newUser(t, db)
+	if s, err := db.AuthState(t.Context(), u, "phone"); err != nil || !s.Active || s.DeviceKnown || s.DeviceVersion != 0 {
+		t.Errorf("unknown device: %+v, %v", s, err)
+	}
+}

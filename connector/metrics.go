@@ -1,0 +1,67 @@
+package connector
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/curlew-im/curlew/api/protocol"
+)
+
+type metrics struct {
+	connections prometheus.Gauge
+	sessions    prometheus.Gauge
+	handshakes  *prometheus.CounterVec
+	messages    prometheus.Counter
+	frames      prometheus.Counter
+	writes      prometheus.Counter
+	pushes      *prometheus.CounterVec
+	refused     *prometheus.CounterVec
+	closes      *prometheus.CounterVec
+	routes      *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_connector_connections", Help: "Open connections."}),
+		sessions:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_connector_sessions", Help: "Connections with an accepted session."}),
+		handshakes:  vec("curlew_connector_handshakes_total", "Handshakes by HTTP status of the answer.", "status"),
+		messages:    counter("curlew_connector_messages_total", "Messages received."),
+		frames:      counter("curlew_connector_frames_total", "Frames written."),
+		writes:      counter("curlew_connector_writes_total", "Writes that carried them."),
+		pushes:      vec("curlew_connector_pushes_total", "Deliveries by what became of them: sent, nobody, late, bad.", "result"),
+		refused:     vec("curlew_connector_outbox_refused_total", "Frames that found an outbox full.", "reason"),
+		closes:      vec("curlew_connector_closes_total", "Ended connections by close code; 1006 without one.", "code"),
+		routes:      vec("curlew_connector_routes_failed_total", "Calls to the routes that failed.", "call"),
+	}
+	for _, c := range []prometheus.Collector{m.connections, m.sessions, m.handshakes, m.messages, m.frames, m.writes, m.pushes, m.refused, m.closes, m.routes} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// closeAbnormal is never sent (RFC 6455 §7.4.1): the peer was gone.
+const closeAbnormal protocol.CloseCode = 1006
+
+// closed counts an end. Codes that are none of ours, which a client may choose, are
+// counted as one.
+func (m *metrics) closed(code protocol.CloseCode) {
+	label := "other"
+	if code >= protocol.CloseNormal && code <= protocol.CloseTryLater {
+		label = strconv.Itoa(int(code))
+	}
+	switch code {
+	case protocol.CloseUnauthenticated, protocol.CloseForbidden, protocol.CloseAuthTimeout,
+		protocol.CloseReplaced, protocol.CloseSlow, protocol.CloseRateLimited:
+		label = strconv.Itoa(int(code))
+	}
+	m.closes.WithLabelValues(label).Inc()
+}

@@ -1,0 +1,500 @@
+package connector
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/curlew-im/curlew/api/protocol"
+)
+
+func newPoller(s *Server) (poller, error) {
+	if s.cfg.TLSCertFile != "" {
+		return newNetPoller(s)
+	}
+	return &epoll{s: s}, nil
+}
+
+func descriptorLimit() int {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 1024
+	}
+	return int(min(r.Cur, 1<<30))
+}
+
+// slot is where an event loop keeps a connection.
+type slot struct {
+	fd      int32 // -1 once closed
+	index   uint32
+	waits   uint32 // epoll's interest
+	blocked bool   // the socket has no room
+}
+
+// epoll moves bytes by event loops over raw descriptors: an idle connection has no
+// goroutine and no buffer [P8].
+type epoll struct {
+	s       *Server
+	loops   []*loop
+	writers *crew
+}
+
+const (
+	readSize       = 32 << 10 // of a loop's one buffer: half of the longest message
+	readsPerTurn   = 4        // then the next connection; level triggering brings it back
+	acceptsPerTurn = 64
+	listenBacklog  = 4096
+	// sendBuffer bounds what the kernel holds for a client that does not read; by
+	// itself it would grow to megabytes.
+	sendBuffer = 256 << 10
+	// userTimeout ends a connection whose peer acknowledges nothing, in milliseconds.
+	userTimeout = 20_000
+)
+
+// Descriptors that are no connection, by the index in their events.
+const (
+	listenerIndex = 1<<32 - 1 - iota
+	wakeIndex
+)
+
+// loop owns its connections: it alone reads them, frees their slots and closes their
+// descriptors. An event carries (index, generation), so that one that was fetched
+// before its descriptor was closed finds nobody.
+type loop struct {
+	e                  *epoll
+	epfd               int
+	listener           int // -1 once closed
+	wakefd             int
+	spare              int // given up for a moment when descriptors run out
+	stopping, refusing atomic.Bool
+	assembler          assembler
+	buf                []byte
+
+	mu    sync.Mutex // guards slots and free, which the loop alone changes
+	slots []held
+	free  []uint32
+}
+
+type held struct {
+	c          *conn
+	generation uint32
+}
+
+func (e *epoll) listen(addr string) (net.Addr, error) {
+	// Loops share the port by SO_REUSEPORT, which would also let a second process in
+	// unnoticed: this listener, without it, finds one that is there.
+	probe, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	bound := probe.Addr()
+	if err := probe.Close(); err != nil {
+		return nil, err
+	}
+	at, err := netip.ParseAddrPort(bound.String())
+	if err != nil {
+		return nil, err
+	}
+	if e.writers, err = newCrew(max(2, runtime.GOMAXPROCS(0)), func(c *conn) bool {
+		c.wire.(*loop).flush(c)
+		return false
+	}); err != nil {
+		return nil, err
+	}
+	for range e.s.cfg.Loops {
+		l, err := newLoop(e, at)
+		if err != nil {
+			e.close()
+			return nil, err
+		}
+		e.loops = append(e.loops, l)
+	}
+	return bound, nil
+}
+
+func newLoop(e *epoll, at netip.AddrPort) (l *loop, err error) {
+	l = &loop{e: e, epfd: -1, listener: -1, wakefd: -1, spare: -1, buf: make([]byte, readSize),
+		assembler: assembler{maxMessage: e.s.cfg.MaxMessageBytes, maxFragments: e.s.cfg.MaxFragments}}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	if l.wakefd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	if l.spare, err = openSpare(); err != nil {
+		return nil, err
+	}
+	if l.listener, err = listenSocket(at); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", at, err)
+	}
+	if err = l.watch(l.wakefd, unix.EPOLLIN, wakeIndex, 0); err != nil {
+		return nil, err
+	}
+	return l, l.watch(l.listener, unix.EPOLLIN, listenerIndex, 0)
+}
+
+func openSpare() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) }
+
+// listenSocket sets what accepted sockets inherit.
+func listenSocket(at netip.AddrPort) (fd int, err error) {
+	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(at.Port()), Addr: [4]byte{}}
+	family := unix.AF_INET
+	if ip := at.Addr().Unmap(); ip.Is4() {
+		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: ip.As4()}
+	} else {
+		family = unix.AF_INET6
+		sa = &unix.SockaddrInet6{Port: int(at.Port()), Addr: ip.As16()}
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return -1, err
+	}
+	for _, o := range []struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
+		{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
+		{unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer},
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout},
+	} {
+		if err = unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = unix.Bind(fd, sa)
+	}
+	if err == nil {
+		err = unix.Listen(fd, listenBacklog)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func (l *loop) watch(fd int, events, index, generation uint32) error {
+	return unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(index), Pad: int32(generation)})
+}
+
+func (e *epoll) run() {
+	var wg sync.WaitGroup
+	for _, l := range e.loops {
+		wg.Go(l.run)
+	}
+	wg.Wait()
+	if err := e.writers.stop(time.Second); err != nil { // they never block
+		e.s.log.Error("socket writers did not end", "err", err)
+	}
+	e.close()
+}
+
+func (e *epoll) refuse() {
+	for _, l := range e.loops {
+		l.refusing.Store(true)
+		l.wakeUp()
+	}
+}
+
+func (e *epoll) stop() {
+	for _, l := range e.loops {
+		l.stopping.Store(true)
+		l.wakeUp()
+	}
+}
+
+func (e *epoll) each(f func(*conn)) {
+	for _, l := range e.loops {
+		l.mu.Lock()
+		for _, h := range l.slots {
+			if h.c != nil {
+				f(h.c)
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+func (e *epoll) close() {
+	for _, l := range e.loops {
+		l.close()
+	}
+}
+
+func (l *loop) wakeUp() {
+	_, _ = unix.Write(l.wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // full means awake already
+}
+
+func (l *loop) close() {
+	for _, fd := range []int{l.listener, l.wakefd, l.spare, l.epfd} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	l.listener, l.wakefd, l.spare, l.epfd = -1, -1, -1, -1
+}
+
+func (l *loop) run() {
+	events := make([]unix.EpollEvent, 256)
+	wait := -1
+	for !l.stopping.Load() {
+		n, err := unix.EpollWait(l.epfd, events, wait)
+		if n <= 0 {
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				l.e.s.log.Error("epoll wait failed", "err", err)
+				break
+			}
+			wait = -1
+			runtime.Gosched()
+			continue
+		}
+		wait = 0 // look again before sleeping: a sleep costs the thread its processor
+		for i := range events[:n] {
+			l.handle(&events[i])
+		}
+	}
+	for i := range l.slots {
+		if c := l.slots[i].c; c != nil {
+			l.destroy(c)
+		}
+	}
+}
+
+func (l *loop) handle(ev *unix.EpollEvent) {
+	switch index := uint32(ev.Fd); index {
+	case listenerIndex:
+		l.accept()
+	case wakeIndex:
+		var b [8]byte
+		_, _ = unix.Read(l.wakefd, b[:])
+		if l.refusing.Load() && l.listener >= 0 {
+			_ = unix.Close(l.listener)
+			l.listener = -1
+		}
+	default:
+		h := l.slots[index]
+		if h.c == nil || h.generation != uint32(ev.Pad) {
+			return
+		}
+		if ev.Events&unix.EPOLLOUT != 0 {
+			l.flush(h.c)
+		}
+		if ev.Events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			l.read(h.c, ev.Events)
+		}
+	}
+}
+
+func (l *loop) accept() {
+	for range acceptsPerTurn {
+		if l.listener < 0 {
+			return
+		}
+		fd, sa, err := unix.Accept4(l.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch {
+		case err == nil:
+			l.admit(fd, sa)
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+			if !l.shed() {
+				return
+			}
+		default:
+			if !errors.Is(err, unix.EAGAIN) {
+				l.e.s.log.Warn("accept failed", "err", err)
+			}
+			return
+		}
+	}
+}
+
+// shed makes room by giving up the spare descriptor, takes the connection that
+// waits, and closes it: left in the backlog it would wake the loop for ever.
+func (l *loop) shed() bool {
+	if l.spare >= 0 {
+		_ = unix.Close(l.spare)
+	}
+	fd, _, err := unix.Accept4(l.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	if err == nil {
+		_ = unix.Close(fd)
+		l.e.s.metrics.handshakes.WithLabelValues("503").Inc()
+	}
+	if l.spare, _ = openSpare(); l.spare < 0 {
+		runtime.Gosched() // another thread was faster; the next event tries again
+	}
+	return err == nil
+}
+
+func (l *loop) admit(fd int, sa unix.Sockaddr) {
+	c := l.e.s.accept(l, addressOf(sa))
+	if c == nil {
+		_, _ = unix.Write(fd, refusal(protocol.CloseRestart))
+		_ = unix.Close(fd)
+		return
+	}
+	l.mu.Lock()
+	if n := len(l.free); n > 0 {
+		c.index, l.free = l.free[n-1], l.free[:n-1]
+	} else {
+		c.index = uint32(len(l.slots))
+		l.slots = append(l.slots, held{})
+	}
+	l.slots[c.index].c = c
+	generation := l.slots[c.index].generation
+	l.mu.Unlock()
+	c.out.Lock()
+	c.fd, c.waits = int32(fd), unix.EPOLLIN
+	c.out.Unlock()
+	if err := l.watch(fd, unix.EPOLLIN, c.index, generation); err != nil {
+		l.e.s.log.Warn("epoll refused a connection", "err", err)
+		l.destroy(c)
+	}
+}
+
+func addressOf(sa unix.Sockaddr) string {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(a.Addr).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(a.Addr).Unmap().String()
+	}
+	return ""
+}
+
+func (l *loop) read(c *conn, events uint32) {
+	if c.cutOff.Load() {
+		l.destroy(c)
+		return
+	}
+	if c.paused.Load() && !c.deaf.Load() {
+		if events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			l.destroy(c)
+		}
+		return
+	}
+	for range readsPerTurn {
+		n, err := unix.Read(int(c.fd), l.buf)
+		switch {
+		case n > 0:
+			c.input(l.buf[:n], &l.assembler)
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			return
+		default: // the end, or a reset
+			l.destroy(c)
+			return
+		}
+		if n < len(l.buf) || c.paused.Load() {
+			return
+		}
+	}
+}
+
+// destroy closes the descriptor, under out: nobody writes to a number that may be
+// somebody else's a moment later.
+func (l *loop) destroy(c *conn) {
+	c.out.Lock()
+	fd := c.fd
+	c.fd = -1
+	c.abandon()
+	c.out.Unlock()
+	_ = unix.Close(int(fd))
+	l.mu.Lock()
+	l.slots[c.index].c = nil
+	l.slots[c.index].generation++
+	l.free = append(l.free, c.index)
+	l.mu.Unlock()
+	c.ended()
+}
+
+func (l *loop) wake(c *conn) { l.e.writers.add(c) }
+
+// flush writes what the socket takes, several frames at once, and waits for room only
+// while there is none.
+func (l *loop) flush(c *conn) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	if c.fd < 0 || c.box == nil {
+		return
+	}
+	scratch := scratches.Get().(*[scratchSize]byte)
+	defer scratches.Put(scratch)
+	for {
+		b, _ := c.box.next(scratch[:])
+		n, err := unix.Write(int(c.fd), b)
+		switch {
+		case n > 0: // a frame is never empty
+			c.written(n)
+			if len(c.box.frames) > 0 {
+				continue
+			}
+			c.blocked = false
+			if c.drained() {
+				continue
+			}
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN):
+			c.blocked = true
+			c.waitForRoom()
+		default: // reset by the peer
+			c.abandon()
+			l.cut(c)
+			return
+		}
+		l.reconsider(c)
+		return
+	}
+}
+
+func (l *loop) reconsider(c *conn) {
+	var want uint32
+	if !c.paused.Load() || c.closing {
+		want = unix.EPOLLIN
+	}
+	if c.blocked {
+		want |= unix.EPOLLOUT
+	}
+	if want == c.waits || c.fd < 0 {
+		return
+	}
+	l.mu.Lock()
+	generation := l.slots[c.index].generation
+	l.mu.Unlock()
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, int(c.fd), &unix.EpollEvent{Events: want, Fd: int32(c.index), Pad: int32(generation)}); err != nil {
+		l.e.s.log.Error("epoll change failed", "err", err)
+		return
+	}
+	c.waits = want
+}
+
+func (l *loop) finish(c *conn) {
+	if c.fd >= 0 {
+		_ = unix.Shutdown(int(c.fd), unix.SHUT_WR)
+	}
+}
+
+// cut makes the loop find the end: it alone closes descriptors. What is still unsent
+// is thrown away with it.
+func (l *loop) cut(c *conn) {
+	if c.fd < 0 {
+		return
+	}
+	c.cutOff.Store(true)
+	if c.box != nil {
+		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	_ = unix.Shutdown(int(c.fd), unix.SHUT_RDWR)
+}

@@ -1,0 +1,241 @@
+package connector
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// routeBatch bounds the sessions in one call to the routes.
+const routeBatch = 500
+
+// routing keeps the routes to this node's sessions: it registers those that arrive
+// at the same moment together, removes those that left, and re-asserts all of them
+// where they may have been forgotten. What waits here is bounded by the connections.
+type routing struct {
+	s *Server
+
+	mu      sync.Mutex // guards joins and leaves
+	joins   []join
+	leaves  []*conn
+	changed chan struct{} // capacity 1: something to do
+	doubt   chan struct{} // capacity 1: re-assert everything
+}
+
+type join struct {
+	c     *conn
+	frame []byte
+}
+
+func newRouting(s *Server) *routing {
+	r := &routing{s: s, changed: make(chan struct{}, 1), doubt: make(chan struct{}, 1)}
+	wakeUp(r.doubt) // the lease, before the first session
+	return r
+}
+
+func wakeUp(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // already awake
+	}
+}
+
+// join registers c and then writes frame to it.
+func (r *routing) join(c *conn, frame []byte) {
+	r.mu.Lock()
+	r.joins = append(r.joins, join{c, frame})
+	r.mu.Unlock()
+	wakeUp(r.changed)
+}
+
+func (r *routing) leave(c *conn) {
+	if r.s.sessions.remove(c) {
+		r.s.metrics.sessions.Dec()
+	}
+	r.mu.Lock()
+	r.leaves = append(r.leaves, c)
+	r.mu.Unlock()
+	wakeUp(r.changed)
+}
+
+// run does what join and leave ask for, until ctx ends and nothing is left.
+func (r *routing) run(ctx context.Context) {
+	for {
+		select {
+		case <-r.changed:
+			r.flush()
+		case <-ctx.Done():
+			r.flush()
+			return
+		}
+	}
+}
+
+func (r *routing) flush() {
+	for {
+		r.mu.Lock()
+		joins, leaves := r.joins, r.leaves
+		joins = joins[:min(len(joins), routeBatch)]
+		leaves = leaves[:min(len(leaves), routeBatch)]
+		r.joins, r.leaves = r.joins[len(joins):], r.leaves[len(leaves):]
+		r.mu.Unlock()
+		if len(joins)+len(leaves) == 0 {
+			return
+		}
+		if len(joins) > 0 {
+			r.register(joins)
+		}
+		if len(leaves) > 0 {
+			r.remove(leaves)
+		}
+	}
+}
+
+// register enters sessions here and in the routes, and answers them. While the
+// routes are away they are accepted all the same, and entered later [P4].
+func (r *routing) register(joins []join) {
+	entered := joins[:0]
+	refs := make([]im.SessionRef, 0, len(joins))
+	for _, j := range joins {
+		replaced, ok := r.s.sessions.add(j.c, r.s.cfg.SessionsPerUser)
+		switch {
+		case !ok:
+			j.c.close(protocol.Close{Code: protocol.ClosePolicy, Reason: "too_many_sessions"})
+			continue
+		case replaced != nil:
+			replaced.kick()
+		default:
+			r.s.metrics.sessions.Inc()
+		}
+		if j.c.over.Load() { // gone meanwhile; leave may have come before add
+			if r.s.sessions.remove(j.c) {
+				r.s.metrics.sessions.Dec()
+			}
+			continue
+		}
+		entered = append(entered, j)
+		refs = append(refs, j.c.session.Load().Ref())
+	}
+	if len(refs) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), r.s.cfg.RouteTimeout)
+	defer cancel()
+	replaced, err := r.s.routes.Register(ctx, refs)
+	if err != nil {
+		r.failed("register", err)
+		wakeUp(r.doubt)
+	}
+	for _, j := range entered {
+		j.c.welcome(j.frame)
+	}
+	r.kickReplaced(ctx, replaced)
+}
+
+// kickReplaced closes the sessions that a newer one of their device has taken over,
+// wherever they are [P11].
+func (r *routing) kickReplaced(ctx context.Context, replaced []im.SessionRef) {
+	elsewhere := make(map[im.NodeID][]byte)
+	for _, ref := range replaced {
+		if ref.Node != r.s.node {
+			elsewhere[ref.Node] = protocol.AppendDelivery(elsewhere[ref.Node], &protocol.Delivery{
+				Users: []im.UserID{ref.User}, Only: ref.Session, Frame: kicked, Close: closeReplaced,
+			})
+			continue
+		}
+		for _, c := range r.s.sessions.of(ref.User, nil) {
+			if c.id == ref.Session {
+				c.kick()
+			}
+		}
+	}
+	if len(elsewhere) == 0 {
+		return
+	}
+	if err := r.s.bus.Publish(ctx, elsewhere); err != nil {
+		r.failed("publish", err)
+	}
+}
+
+func (r *routing) remove(leaves []*conn) {
+	refs := make([]im.SessionRef, len(leaves))
+	for i, c := range leaves {
+		refs[i] = c.session.Load().Ref()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), r.s.cfg.RouteTimeout)
+	defer cancel()
+	if err := r.s.routes.Remove(ctx, refs); err != nil {
+		r.failed("remove", err) // they expire, as nobody renews them
+	}
+}
+
+func (r *routing) failed(call string, err error) {
+	r.s.metrics.routes.WithLabelValues(call).Inc()
+	r.s.log.Warn("routes are away", "call", call, "err", err)
+}
+
+// renewals is how many rounds of the lease it takes to renew every session once.
+const renewals = 3
+
+// renew keeps the node's lease and its sessions' entries alive, and re-asserts all of
+// them at once after a new generation, a failure, or an interrupted subscription.
+func (r *routing) renew(ctx context.Context) {
+	t := time.NewTicker(r.s.cfg.RenewInterval)
+	defer t.Stop()
+	retry := time.NewTimer(0)
+	<-retry.C
+	changed := r.s.gens.Changed()
+	for round := 0; ; round++ {
+		step, from := renewals, round%renewals
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-changed:
+			changed, step, from = r.s.gens.Changed(), 1, 0
+		case <-r.doubt:
+			step, from = 1, 0
+		case <-retry.C:
+			step, from = 1, 0
+		}
+		if err := r.renewShards(ctx, from, step); err != nil && ctx.Err() == nil {
+			r.failed("renew", err)
+			retry.Reset(min(time.Second, r.s.cfg.RenewInterval))
+		}
+	}
+}
+
+// renewShards renews every step-th shard of the registry; with none of theirs there
+// the lease alone.
+func (r *routing) renewShards(ctx context.Context, from, step int) error {
+	var conns []*conn
+	for i := from; i < registryShards; i += step {
+		conns = r.s.sessions.inShard(i, conns)
+	}
+	for first := true; first || len(conns) > 0; first = false {
+		n := min(len(conns), routeBatch)
+		refs := make([]im.SessionRef, n)
+		for i, c := range conns[:n] {
+			refs[i] = c.session.Load().Ref()
+		}
+		conns = conns[n:]
+		call, cancel := context.WithTimeout(ctx, r.s.cfg.RouteTimeout)
+		err := r.s.routes.Renew(call, r.s.node, refs)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var closeReplaced = protocol.Close{Code: protocol.CloseReplaced, Reason: "replaced"}
+
+// kick ends a connection whose device has connected anew.
+func (c *conn) kick() {
+	c.write(textFrame(kicked), reply)
+	c.close(closeReplaced)
+}

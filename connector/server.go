@@ -1,0 +1,202 @@
+package connector
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	mrand "math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Server holds the connections of one node.
+type Server struct {
+	cfg     Config
+	node    im.NodeID
+	up      Upstream
+	routes  Routes
+	bus     Bus
+	gens    Generations
+	log     *slog.Logger
+	metrics *metrics
+	proxies []netip.Prefix
+
+	wheel     *wheel
+	admission *admission
+	sessions  *registry
+	routing   *routing
+	pusher    *pusher
+	readers   *crew // hands messages to logic
+	poller    poller
+
+	work     context.Context // of what was taken: outlives Run's context by the drain
+	live     atomic.Int64    // connections
+	draining atomic.Bool
+}
+
+// poller accepts connections and moves their bytes.
+type poller interface {
+	listen(addr string) (net.Addr, error)
+	// run serves until stop.
+	run()
+	// refuse closes the listeners; what is connected stays.
+	refuse()
+	// each calls f for every connection, the unfinished ones too.
+	each(f func(*conn))
+	// stop ends run; connections still there are cut.
+	stop()
+}
+
+// New checks cfg. node is this life of this process: it names the channel that pushes
+// come by and the lease that routes stand on.
+func New(cfg Config, node im.NodeID, up Upstream, routes Routes, bus Bus, gens Generations, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	def(&cfg.Loops, runtime.GOMAXPROCS(0))
+	def(&cfg.MaxConnections, descriptorLimit()/10*9)
+	s := &Server{cfg: cfg, node: node, up: up, routes: routes, bus: bus, gens: gens, log: log,
+		wheel: newWheel(), sessions: newRegistry()}
+	for _, p := range cfg.TrustedProxies {
+		n, err := parseNetwork(p)
+		if err != nil {
+			return nil, err
+		}
+		s.proxies = append(s.proxies, n)
+	}
+	s.admission = newAdmission(&s.cfg)
+	s.routing = newRouting(s)
+	s.pusher = &pusher{s: s, fence: newFence(fenceSize)}
+	var err error
+	if s.metrics, err = newMetrics(reg); err != nil {
+		return nil, fmt.Errorf("connector metrics: %w", err)
+	}
+	if s.poller, err = newPoller(s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Listen binds the address and returns it, resolved; Run serves there. An address
+// that another process listens on is an error.
+func (s *Server) Listen() (net.Addr, error) {
+	a, err := s.poller.listen(s.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("connector.listen: %w", err)
+	}
+	return a, nil
+}
+
+// Run serves, after Listen, until ctx ends, then drains [P10] and returns when all it
+// started is done: at most DrainTime, one CallTimeout and a few seconds later.
+func (s *Server) Run(ctx context.Context) error {
+	var err error
+	if s.readers, err = newCrew(s.cfg.Workers, (*conn).turn); err != nil {
+		return fmt.Errorf("connector workers: %w", err)
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	s.work = work
+
+	var own, routing sync.WaitGroup
+	routed, routedDone := context.WithCancel(work)
+	defer routedDone()
+	own.Go(func() { s.wheel.run(work, s.look) })
+	own.Go(func() { s.pusher.run(work) })
+	own.Go(func() { s.routing.renew(work) })
+	routing.Go(func() { s.routing.run(routed) })
+	own.Go(s.poller.run)
+
+	<-ctx.Done()
+	s.drain()
+	s.poller.stop()
+	err = s.readers.stop(s.cfg.CallTimeout + time.Second)
+	routedDone() // after the last leave
+	routing.Wait()
+	stop()
+	own.Wait()
+	return err
+}
+
+// drain stops accepting, sends every session away over DrainTime, and waits for
+// them to go.
+func (s *Server) drain() {
+	s.draining.Store(true)
+	s.poller.refuse()
+	var all []*conn
+	s.poller.each(func(c *conn) { all = append(all, c) })
+	s.log.Info("connector drains", "connections", len(all))
+	mrand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+
+	start, spread := time.Now(), max(0, s.cfg.DrainTime)
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	limit := spread + s.cfg.CallTimeout + lingerTime
+	for sent := 0; s.live.Load() > 0 && time.Since(start) < limit; <-t.C {
+		due := len(all)
+		if past := time.Since(start); past < spread {
+			due = int(float64(len(all)) * float64(past) / float64(spread))
+		}
+		for ; sent < due; sent++ {
+			all[sent].retire()
+			all[sent] = nil
+		}
+	}
+}
+
+// comeBack is within what a node's clients spread their return after it went, in
+// milliseconds.
+const comeBack = 5000
+
+// farewell tells a client to come back, each at another moment.
+func farewell() protocol.Close {
+	return protocol.Close{Code: protocol.CloseRestart, Reason: fmt.Sprintf(`{"retry_after_ms":%d}`, mrand.IntN(comeBack))}
+}
+
+// accept counts in a new connection from a peer; nil says there is no room.
+func (s *Server) accept(w wire, ip string) *conn {
+	if s.live.Add(1) > int64(s.cfg.MaxConnections) || s.draining.Load() {
+		s.live.Add(-1)
+		s.metrics.handshakes.WithLabelValues("503").Inc()
+		return nil
+	}
+	s.metrics.connections.Inc()
+	c := &conn{s: s, wire: w, ip: ip, id: newSessionID()}
+	c.heard.Store(s.wheel.now())
+	c.beginPart(s.cfg.HandshakeTimeout)
+	return c
+}
+
+// release tells an upstream that keeps something per session, as one over the network
+// does, that the session has ended.
+func (s *Server) release(id im.SessionID) {
+	if r, ok := s.up.(interface{ Release(im.SessionID) }); ok {
+		r.Release(id)
+	}
+}
+
+// wakeAll has the connections' outboxes written.
+func (s *Server) wakeAll(cs []*conn) {
+	for _, c := range cs {
+		c.wire.wake(c)
+	}
+}
+
+// newSessionID is 120 random bits: unique over all nodes and lives.
+func newSessionID() im.SessionID {
+	var b [15]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return im.SessionID(base64.RawURLEncoding.EncodeToString(b[:]))
+}

@@ -27,12 +27,6 @@ type Check struct {
 	Ask  func(ctx context.Context) error
 }
 
-// Generations can declare that Redis has forgotten something: every list is then
-// read from MySQL once and sealed anew.
-type Generations interface {
-	NewGeneration(ctx context.Context, reason string) error
-}
-
 // Deps is what the listener shows and turns.
 type Deps struct {
 	Checks      []Check
@@ -115,7 +109,7 @@ func (s *Server) allowed(r *http.Request) bool {
 func (s *Server) handleGeneration(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	if err := s.deps.Generations.NewGeneration(ctx, "operator"); err != nil {
+	if err := s.deps.Generations.Reset(ctx); err != nil {
 		s.deps.Log.Error("set a new generation", "err", err)
 		fail(w, err)
 		return

@@ -24,7 +24,7 @@ type generations struct {
 	err error
 }
 
-func (g *generations) NewGeneration(context.Context, string) error {
+func (g *generations) Reset(context.Context) error {
 	if g.err == nil {
 		g.set++
 	}

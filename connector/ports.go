@@ -20,6 +20,14 @@ type Upstream interface {
 	Handle(ctx context.Context, s *im.Session, message []byte, answer func(protocol.Answer))
 }
 
+// Releaser is an Upstream that keeps something for each session (the bridge to another
+// machine does). Release is called once for every session that Connect has given out,
+// also where the connection had ended before its answer, and after the last Handle of
+// the session has returned.
+type Releaser interface {
+	Release(id im.SessionID)
+}
+
 // Routes tells workers where sessions are. storage implements it on Redis, with
 // entries that a dead node does not keep alive (90 s TTL, and the node's lease).
 type Routes interface {

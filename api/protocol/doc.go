@@ -7,4 +7,6 @@
 //	[W2] a push has no id and may be missing; what it says can be pulled
 //	[W3] IDs are strings, seqs are numbers, times are Unix milliseconds
 //	[W4] unknown keys are ignored; a repeated key that names an ID or a seq is refused
+//	[W5] batches between our own processes keep their field numbers, so that two
+//	     versions of Curlew understand each other during an upgrade
 package protocol

@@ -1,0 +1,292 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// The bridge carries Connect and Handle between a connector and logic in another
+// process: one bidirectional stream of batches, gRPC's framing with bytes that are
+// ours ([W5]). A connection keeps to one stream, so its messages stay in order.
+const (
+	BridgeService = "curlew.v1.Bridge"
+	BridgeStream  = "Carry"
+	BridgeMethod  = "/" + BridgeService + "/" + BridgeStream
+)
+
+// Ask is one item of a batch to logic.
+type Ask struct {
+	// Request numbers what is to be answered, unique in the life of the stream.
+	Request uint64
+	// Conn numbers the connection, likewise.
+	Conn uint64
+	// Hello comes with a connection's first message.
+	Hello *Hello
+	// Session comes with the first message on this stream of a connection that was
+	// accepted on another, and again whenever it has changed.
+	Session *im.Session
+	Message []byte
+	// Gone says that the connection has ended; there is no answer.
+	Gone bool
+}
+
+// Told is one item of a batch from logic: the answer to one request, or Draining.
+type Told struct {
+	Request uint64
+	// Session is set where a connection was accepted.
+	Session *im.Session
+	// Identity is set where a session goes on with a newer token.
+	Identity *im.Identity
+	Frame    []byte
+	Close    Close
+	// Draining says that this process is about to stop: no new connections, please.
+	Draining bool
+}
+
+// Field numbers of the bridge; never reused for another meaning. They are the
+// protocol between two versions of Curlew during an upgrade.
+const (
+	askRequest, askConn, askHello, askSession, askMessage, askGone protowire.Number = 1, 2, 3, 4, 5, 6
+
+	toldRequest, toldSession, toldIdentity, toldFrame, toldCloseCode, toldCloseReason, toldDraining protowire.Number = 1, 2, 3, 4, 5, 6, 7
+
+	sessionID, sessionNode, sessionIP, sessionUser, sessionDevice, sessionPlatform,
+	sessionExpires, sessionTokenVersion, sessionDeviceVersion protowire.Number = 1, 2, 3, 4, 5, 6, 7, 8, 9
+)
+
+var errBadBridge = errors.New("bad bridge batch")
+
+// AppendAsk adds a to a batch.
+func AppendAsk(batch []byte, a *Ask) []byte {
+	body := make([]byte, 0, len(a.Message)+64)
+	body = appendUint(body, askRequest, a.Request)
+	body = appendUint(body, askConn, a.Conn)
+	if a.Hello != nil {
+		h := im.Session{ID: a.Hello.Session, Node: a.Hello.Node, IP: a.Hello.IP}
+		body = protowire.AppendTag(body, askHello, protowire.BytesType)
+		body = protowire.AppendBytes(body, appendSession(nil, &h))
+	}
+	if a.Session != nil {
+		body = protowire.AppendTag(body, askSession, protowire.BytesType)
+		body = protowire.AppendBytes(body, appendSession(nil, a.Session))
+	}
+	if len(a.Message) > 0 {
+		body = protowire.AppendTag(body, askMessage, protowire.BytesType)
+		body = protowire.AppendBytes(body, a.Message)
+	}
+	if a.Gone {
+		body = appendUint(body, askGone, 1)
+	}
+	return protowire.AppendBytes(batch, body)
+}
+
+// DecodeAsks reads a batch; messages share its memory.
+func DecodeAsks(batch []byte) ([]Ask, error) {
+	var all []Ask
+	err := eachItem(batch, func(body []byte) error {
+		var a Ask
+		err := eachField(body, func(num protowire.Number, v uint64, b []byte) error {
+			switch num {
+			case askRequest:
+				a.Request = v
+			case askConn:
+				a.Conn = v
+			case askHello:
+				s, err := decodeSession(b)
+				a.Hello = &Hello{Session: s.ID, Node: s.Node, IP: s.IP}
+				return err
+			case askSession:
+				s, err := decodeSession(b)
+				a.Session = &s
+				return err
+			case askMessage:
+				a.Message = b
+			case askGone:
+				a.Gone = v != 0
+			}
+			return nil
+		})
+		all = append(all, a)
+		return err
+	})
+	return all, err
+}
+
+// AppendTold adds t to a batch.
+func AppendTold(batch []byte, t *Told) []byte {
+	body := make([]byte, 0, len(t.Frame)+64)
+	body = appendUint(body, toldRequest, t.Request)
+	if t.Session != nil {
+		body = protowire.AppendTag(body, toldSession, protowire.BytesType)
+		body = protowire.AppendBytes(body, appendSession(nil, t.Session))
+	}
+	if t.Identity != nil {
+		body = protowire.AppendTag(body, toldIdentity, protowire.BytesType)
+		body = protowire.AppendBytes(body, appendSession(nil, &im.Session{Identity: *t.Identity}))
+	}
+	if len(t.Frame) > 0 {
+		body = protowire.AppendTag(body, toldFrame, protowire.BytesType)
+		body = protowire.AppendBytes(body, t.Frame)
+	}
+	body = appendUint(body, toldCloseCode, uint64(t.Close.Code))
+	body = appendString(body, toldCloseReason, t.Close.Reason)
+	if t.Draining {
+		body = appendUint(body, toldDraining, 1)
+	}
+	return protowire.AppendBytes(batch, body)
+}
+
+// DecodeTolds reads a batch; frames share its memory.
+func DecodeTolds(batch []byte) ([]Told, error) {
+	var all []Told
+	err := eachItem(batch, func(body []byte) error {
+		var t Told
+		err := eachField(body, func(num protowire.Number, v uint64, b []byte) error {
+			switch num {
+			case toldRequest:
+				t.Request = v
+			case toldSession:
+				s, err := decodeSession(b)
+				t.Session = &s
+				return err
+			case toldIdentity:
+				s, err := decodeSession(b)
+				t.Identity = &s.Identity
+				return err
+			case toldFrame:
+				t.Frame = b
+			case toldCloseCode:
+				t.Close.Code = CloseCode(v)
+			case toldCloseReason:
+				t.Close.Reason = string(b)
+			case toldDraining:
+				t.Draining = v != 0
+			}
+			return nil
+		})
+		all = append(all, t)
+		return err
+	})
+	return all, err
+}
+
+func appendSession(b []byte, s *im.Session) []byte {
+	b = appendString(b, sessionID, string(s.ID))
+	b = appendString(b, sessionNode, string(s.Node))
+	b = appendString(b, sessionIP, s.IP)
+	b = appendUint(b, sessionUser, uint64(s.User))
+	b = appendString(b, sessionDevice, string(s.Device))
+	b = appendString(b, sessionPlatform, s.Platform)
+	b = appendUint(b, sessionExpires, uint64(s.ExpiresAt))
+	b = appendUint(b, sessionTokenVersion, uint64(s.TokenVersion))
+	return appendUint(b, sessionDeviceVersion, uint64(s.DeviceVersion))
+}
+
+func decodeSession(body []byte) (s im.Session, err error) {
+	return s, eachField(body, func(num protowire.Number, v uint64, b []byte) error {
+		switch num {
+		case sessionID:
+			s.ID = im.SessionID(b)
+		case sessionNode:
+			s.Node = im.NodeID(b)
+		case sessionIP:
+			s.IP = string(b)
+		case sessionUser:
+			s.User = im.UserID(v)
+		case sessionDevice:
+			s.Device = im.DeviceID(b)
+		case sessionPlatform:
+			s.Platform = string(b)
+		case sessionExpires:
+			s.ExpiresAt = int64(v)
+		case sessionTokenVersion:
+			s.TokenVersion = uint32(v)
+		case sessionDeviceVersion:
+			s.DeviceVersion = uint32(v)
+		}
+		return nil
+	})
+}
+
+func appendUint(b []byte, num protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	b = protowire.AppendTag(b, num, protowire.VarintType)
+	return protowire.AppendVarint(b, v)
+}
+
+// eachItem walks a batch.
+func eachItem(batch []byte, item func([]byte) error) error {
+	for len(batch) > 0 {
+		body, n := protowire.ConsumeBytes(batch)
+		if n < 0 {
+			return fmt.Errorf("%w: %w", errBadBridge, protowire.ParseError(n))
+		}
+		if err := item(body); err != nil {
+			return err
+		}
+		batch = batch[n:]
+	}
+	return nil
+}
+
+// eachField walks the fields of one item; those of types we do not use are skipped.
+func eachField(body []byte, field func(num protowire.Number, v uint64, b []byte) error) error {
+	for len(body) > 0 {
+		num, typ, n := protowire.ConsumeTag(body)
+		if n < 0 {
+			return fmt.Errorf("%w: %w", errBadBridge, protowire.ParseError(n))
+		}
+		body = body[n:]
+		var v uint64
+		var b []byte
+		switch typ {
+		case protowire.VarintType:
+			v, n = protowire.ConsumeVarint(body)
+		case protowire.BytesType:
+			b, n = protowire.ConsumeBytes(body)
+		default:
+			n = protowire.ConsumeFieldValue(num, typ, body)
+		}
+		if n < 0 {
+			return fmt.Errorf("%w: %w", errBadBridge, protowire.ParseError(n))
+		}
+		if typ == protowire.VarintType || typ == protowire.BytesType {
+			if err := field(num, v, b); err != nil {
+				return err
+			}
+		}
+		body = body[n:]
+	}
+	return nil
+}
+
+// BridgeCodec hands gRPC batches as they are: a *[]byte.
+type BridgeCodec struct{}
+
+// Name is the content subtype; both ends must use this codec.
+func (BridgeCodec) Name() string { return "curlew" }
+
+// Marshal takes a *[]byte, which must not change afterwards.
+func (BridgeCodec) Marshal(v any) ([]byte, error) {
+	b, ok := v.(*[]byte)
+	if !ok {
+		return nil, fmt.Errorf("%w: %T", errBadBridge, v)
+	}
+	return *b, nil
+}
+
+// Unmarshal fills a *[]byte with data, which gRPC has made for this call.
+func (BridgeCodec) Unmarshal(data []byte, v any) error {
+	b, ok := v.(*[]byte)
+	if !ok {
+		return fmt.Errorf("%w: %T", errBadBridge, v)
+	}
+	*b = data
+	return nil
+}

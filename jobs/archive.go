@@ -150,7 +150,8 @@ func (s *strand) learn(ctx context.Context, b *batch, todo []*send) error {
 	var missing []im.ConversationID
 	asked := make(map[im.ConversationID]bool)
 	need := func(c im.ConversationID) {
-		if !s.ends.Contains(c) && !asked[c] {
+		// Get, not Contains: what the batch needs must outlive what is added for it.
+		if _, known := s.ends.Get(c); !known && !asked[c] {
 			asked[c] = true
 			missing = append(missing, c)
 		}

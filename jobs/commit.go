@@ -262,7 +262,11 @@ func (p *partition) commit(ctx context.Context, state *commitState, final bool) 
 			return false
 		}
 		if err := p.writeMoves(ctx); err != nil {
-			p.abandonIfEnded(err)
+			p.r.log.Warn("write cursor moves", "partition", p.src.Place().Partition, "err", err)
+			var crash *endedError
+			if p.work.Err() != nil || errors.As(err, &crash) {
+				p.abandon(err)
+			}
 			return false
 		}
 		state.written = time.Now()
@@ -277,7 +281,7 @@ func (p *partition) commit(ctx context.Context, state *commitState, final bool) 
 	}
 	state.committed = next
 	if err := p.r.step("commit"); err != nil {
-		p.abandon(err)
+		p.abandon(&endedError{err})
 	}
 	return true
 }
@@ -311,11 +315,5 @@ func (p *partition) watch() {
 	if still > p.r.cfg.StallTimeout {
 		p.stop() // what waits for the store would use the whole drain
 		p.r.stall()
-	}
-}
-
-func (p *partition) abandonIfEnded(err error) {
-	if p.work.Err() != nil {
-		p.abandon(err)
 	}
 }

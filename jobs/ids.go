@@ -35,8 +35,8 @@ func newNodeIDs(nodes Nodes, ttl time.Duration, now func() time.Time, log *slog.
 }
 
 // take appends n IDs to dst, each above the one before it and above after. It takes a
-// lease where there is none: im.ErrStore while MySQL is away, im.ErrConflict where
-// all node numbers are held.
+// lease where there is none: im.ErrStore while MySQL is away or all node numbers are
+// held, which both heal by themselves.
 func (g *nodeIDs) take(ctx context.Context, n int, after im.MessageID, dst []im.MessageID) ([]im.MessageID, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -74,6 +74,9 @@ func (g *nodeIDs) hold(ctx context.Context) error {
 	g.node = -1
 	asked := time.Now()
 	node, err := g.nodes.AcquireNode(ctx, g.holder, g.ttl)
+	if errors.Is(err, im.ErrConflict) {
+		return fmt.Errorf("all %d node numbers are held: %w", im.MessageNodes, im.ErrStore)
+	}
 	if err != nil {
 		return fmt.Errorf("lease a node number: %w", err)
 	}

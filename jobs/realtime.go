@@ -123,12 +123,12 @@ func (d *send) settle() {
 	}
 	d.ref = f.ref
 	switch {
-	case f.task.Hash != d.task.Hash && f.fate != parked && f.ref.Hash != d.task.Hash:
+	case f.ref.Hash != d.task.Hash:
 		d.fate = conflict
-	case f.fate == stored || f.fate == duplicate || f.fate == conflict:
-		d.fate = duplicate
+	case f.ref.Parked:
+		d.fate = parked
 	default:
-		d.fate = f.fate
+		d.fate = duplicate
 	}
 }
 

@@ -217,7 +217,7 @@ func callStore[T any](ctx context.Context, r *Runner, op string, f func(context.
 // away says whether an error heals by itself: the store is away, or did not answer
 // in time.
 func away(err error) bool {
-	return errors.Is(err, im.ErrStore) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, im.ErrConflict)
+	return errors.Is(err, im.ErrStore) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // backoff waits before the next attempt, or returns the error of ctx.

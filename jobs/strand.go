@@ -47,7 +47,7 @@ type strand struct {
 }
 
 func newStrand(p *partition) *strand {
-	size := max(p.r.cfg.Lasts/p.r.cfg.Strands, 16)
+	size := max(p.r.cfg.Lasts/p.r.cfg.Strands, 2*p.r.cfg.Batch)       // a batch always fits
 	ends, _ := simplelru.NewLRU[im.ConversationID, ending](size, nil) // fails for size <= 0 only
 	cursors, _ := simplelru.NewLRU[memberKey, im.CursorMove](2*size, nil)
 	return &strand{p: p, r: p.r, ends: ends, cursors: cursors}

@@ -15,8 +15,8 @@ import (
 const MaxRequestID = 64
 
 // DecodeRequest reads the envelope of a frame, after the checks of CheckJSON. The
-// error is an *im.InvalidError; Request.ID is set with it wherever it could be read,
-// so that the refusal reaches who asked ([W1]). Data shares the message's memory.
+// error is an *im.InvalidError; Request.ID and Cmd are set with it wherever they could
+// be read, so that the refusal reaches who asked ([W1]). Data shares the message's memory.
 func DecodeRequest(message []byte) (Request, error) {
 	var env envelope
 	err := checkJSON(message, &env)
@@ -27,7 +27,9 @@ func DecodeRequest(message []byte) (Request, error) {
 	if id, ok := unquote(env.id); ok && len(id) <= MaxRequestID {
 		r.ID = id
 	}
-	switch cmd, ok := unquote(env.cmd); {
+	cmd, ok := unquote(env.cmd)
+	r.Cmd = Command(cmd)
+	switch {
 	case err != nil:
 		return r, err
 	case !env.object:
@@ -36,8 +38,6 @@ func DecodeRequest(message []byte) (Request, error) {
 		return r, im.Invalid("id", "must be a string of 1 to 64 bytes")
 	case !ok || cmd == "":
 		return r, im.Invalid("cmd", "must be a string")
-	default:
-		r.Cmd = Command(cmd)
 	}
 	if string(env.data) != "null" {
 		r.Data = env.data

@@ -13,6 +13,9 @@ import (
 func (s *Service) Handle(ctx context.Context, session *im.Session, message []byte, answer func(protocol.Answer)) {
 	req, err := protocol.DecodeRequest(message)
 	if err != nil {
+		if req.Cmd == protocol.CmdSend {
+			s.refuse(err)
+		}
 		s.answer(req, nil, err, answer)
 		return
 	}

@@ -1,0 +1,327 @@
+package logic
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// world stands in for everything a Service works with, in memory. fail makes a call
+// return an error, hang makes it wait for its deadline.
+type world struct {
+	Accounts // what is not below is not called
+
+	mu       sync.Mutex // guards everything below
+	now      time.Time
+	calls    map[string]int
+	fail     map[string]error
+	hang     map[string]bool
+	users    map[im.UserID]im.Profile
+	blocked  map[pair]bool
+	external map[string]im.UserID
+	members  map[im.SendKey]im.Member // by conversation and sender
+	states   map[im.ConversationID]im.ConversationState
+	messages []im.Message
+	stored   map[im.SendKey]im.StoredRef
+	hints    map[im.SendKey]im.StoredRef
+	sessions map[im.UserID][]im.SessionRef
+	tasks    []im.Task
+	batches  []map[im.NodeID][]byte
+	changes  im.Changes
+	list     im.ListPage
+	offline  []im.OfflineSource
+	tokens   map[string]im.Identity
+	revoked  bool
+	take     func(n int) (int, time.Duration)
+	say      func(text string) (string, error)
+	produce  func(im.Task, func(error))
+	notes    chan []byte
+	queried  im.HistoryQuery
+}
+
+const (
+	ann im.UserID = 7
+	bob im.UserID = 9
+	eve im.UserID = 11
+)
+
+var annsPhone = im.Identity{User: ann, Device: "phone", ExpiresAt: 1 << 50}
+
+func newWorld() *world {
+	w := &world{
+		now: time.UnixMilli(1767225600000), calls: map[string]int{}, fail: map[string]error{}, hang: map[string]bool{},
+		users: map[im.UserID]im.Profile{}, blocked: map[pair]bool{}, external: map[string]im.UserID{},
+		members: map[im.SendKey]im.Member{}, states: map[im.ConversationID]im.ConversationState{},
+		stored: map[im.SendKey]im.StoredRef{}, hints: map[im.SendKey]im.StoredRef{},
+		sessions: map[im.UserID][]im.SessionRef{}, notes: make(chan []byte, 8),
+		tokens: map[string]im.Identity{"good": annsPhone},
+	}
+	for u, handle := range map[im.UserID]string{ann: "ann", bob: "bob", eve: "eve"} {
+		w.users[u] = im.Profile{ID: u, Handle: handle, Nickname: handle}
+	}
+	w.take = func(n int) (int, time.Duration) { return n, 0 }
+	w.say = func(text string) (string, error) { return text, nil }
+	w.produce = func(_ im.Task, done func(error)) { go done(nil) }
+	return w
+}
+
+func (w *world) service(t testing.TB, cfg Config) *Service {
+	t.Helper()
+	return w.serviceAt(t, cfg, func() time.Time {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.now
+	})
+}
+
+func (w *world) serviceAt(t testing.TB, cfg Config, now func() time.Time) *Service {
+	t.Helper()
+	s, err := NewService(cfg, Deps{
+		Accounts: w, Profiles: w, Index: w, Records: w, Hints: w, Limits: w, Queue: w, Sessions: w,
+		Auth: w, Filter: w, Notes: w, Node: "n1", Now: now, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// set changes the world between calls.
+func (w *world) set(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
+func (w *world) pass(d time.Duration) { w.set(func() { w.now = w.now.Add(d) }) }
+
+// called counts the call and says how it ends; unlocked on return.
+func (w *world) called(ctx context.Context, name string) error {
+	w.mu.Lock()
+	w.calls[name]++
+	hang, err := w.hang[name], w.fail[name]
+	w.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return err
+}
+
+func (w *world) count(name string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls[name]
+}
+
+func (w *world) produced() []im.Task {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]im.Task(nil), w.tasks...)
+}
+
+func (w *world) Peer(ctx context.Context, from, to im.UserID) (exists, blocked bool, err error) {
+	err = w.called(ctx, "Peer")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, exists = w.users[to]
+	return exists, w.blocked[pair{from, to}], err
+}
+
+func (w *world) UserByExternalID(ctx context.Context, id string) (im.UserID, error) {
+	if err := w.called(ctx, "UserByExternalID"); err != nil {
+		return 0, err
+	}
+	u, ok := w.external[id]
+	if !ok {
+		return 0, im.ErrNotFound
+	}
+	return u, nil
+}
+
+func (w *world) Profiles(ctx context.Context, users []im.UserID) (map[im.UserID]im.Profile, error) {
+	if err := w.called(ctx, "Profiles"); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make(map[im.UserID]im.Profile, len(users))
+	for _, u := range users {
+		if p, ok := w.users[u]; ok {
+			out[u] = p
+		}
+	}
+	return out, nil
+}
+
+func (w *world) UserByHandle(ctx context.Context, handle string) (im.UserID, error) {
+	if err := w.called(ctx, "UserByHandle"); err != nil {
+		return 0, err
+	}
+	for u, p := range w.users {
+		if p.Handle == handle {
+			return u, nil
+		}
+	}
+	return 0, im.ErrNotFound
+}
+
+func (w *world) List(ctx context.Context, _ im.UserID, _ im.MessageID, _ int) (im.ListPage, error) {
+	err := w.called(ctx, "List")
+	return w.list, err
+}
+
+func (w *world) Changes(ctx context.Context, _ im.UserID, _ im.Position, _ int) (im.Changes, error) {
+	err := w.called(ctx, "Changes")
+	return w.changes, err
+}
+
+func (w *world) State(ctx context.Context, _ im.UserID, c im.ConversationID) (im.ConversationState, error) {
+	if err := w.called(ctx, "State"); err != nil {
+		return im.ConversationState{}, err
+	}
+	st, ok := w.states[c]
+	if !ok {
+		return st, im.ErrNotFound
+	}
+	return st, nil
+}
+
+func (w *world) Offline(ctx context.Context, _ im.UserID, _ int) ([]im.OfflineSource, bool, error) {
+	return w.offline, false, w.called(ctx, "Offline")
+}
+
+func (w *world) UnreadTotal(ctx context.Context, _ im.UserID) (uint64, bool, error) {
+	return 3, false, w.called(ctx, "UnreadTotal")
+}
+
+func (w *world) History(ctx context.Context, q im.HistoryQuery) (im.HistoryPage, error) {
+	w.queried = q
+	return im.HistoryPage{Items: w.messages, HasMoreBefore: true}, w.called(ctx, "History")
+}
+
+func (w *world) Member(ctx context.Context, c im.ConversationID, u im.UserID) (im.Member, error) {
+	if err := w.called(ctx, "Member"); err != nil {
+		return im.Member{}, err
+	}
+	m, ok := w.members[im.SendKey{Conversation: c, Sender: u}]
+	if !ok {
+		return m, im.ErrNotFound
+	}
+	return m, nil
+}
+
+func (w *world) LastMessages(ctx context.Context, at map[im.ConversationID]im.Seq) (map[im.ConversationID]im.Message, error) {
+	if err := w.called(ctx, "LastMessages"); err != nil {
+		return nil, err
+	}
+	out := map[im.ConversationID]im.Message{}
+	for _, m := range w.messages {
+		if at[m.Conversation] == m.Seq {
+			out[m.Conversation] = m
+		}
+	}
+	return out, nil
+}
+
+func (w *world) FindStored(ctx context.Context, keys []im.SendKey) (map[im.SendKey]im.StoredRef, error) {
+	if err := w.called(ctx, "FindStored"); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[im.SendKey]im.StoredRef{}
+	for _, k := range keys {
+		if ref, ok := w.stored[k]; ok {
+			out[k] = ref
+		}
+	}
+	return out, nil
+}
+
+func (w *world) Probe(ctx context.Context, k im.SendKey) (im.StoredRef, bool, error) {
+	err := w.called(ctx, "Probe")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ref, known := w.hints[k]
+	return ref, known, err
+}
+
+func (w *world) Take(ctx context.Context, _ string, n int, _ float64, _ int) (int, time.Duration, error) {
+	if err := w.called(ctx, "Take"); err != nil {
+		return 0, 0, err
+	}
+	granted, wait := w.take(n)
+	return granted, wait, nil
+}
+
+func (w *world) Produce(t im.Task, done func(error)) {
+	w.mu.Lock()
+	w.tasks = append(w.tasks, t)
+	w.mu.Unlock()
+	w.produce(t, done)
+}
+
+func (w *world) Sessions(ctx context.Context, _ []im.UserID) (map[im.UserID][]im.SessionRef, error) {
+	return w.sessions, w.called(ctx, "Sessions")
+}
+
+func (w *world) Publish(ctx context.Context, batches map[im.NodeID][]byte) error {
+	w.batches = append(w.batches, batches)
+	return w.called(ctx, "Publish")
+}
+
+func (w *world) Verify(ctx context.Context, token string) (im.Identity, error) {
+	if err := w.called(ctx, "Verify"); err != nil {
+		return im.Identity{}, err
+	}
+	who, ok := w.tokens[token]
+	if !ok {
+		return who, im.ErrUnauthenticated
+	}
+	return who, nil
+}
+
+func (w *world) Recheck(ctx context.Context, _ im.Identity) error {
+	if w.revoked {
+		return im.ErrUnauthenticated
+	}
+	return w.called(ctx, "Recheck")
+}
+
+func (w *world) Apply(_ context.Context, text string) (string, error) { return w.say(text) }
+
+func (w *world) Subscribe(ctx context.Context, _ im.NodeID, batch func([]byte), _ func()) error {
+	if err := w.called(ctx, "Subscribe"); err != nil {
+		return err
+	}
+	for {
+		select {
+		case b := <-w.notes:
+			batch(b)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func userID(u im.UserID) *im.UserID { return &u }
+
+// text is a send of ann's to bob.
+func text(id im.ClientMsgID, words string) protocol.Send {
+	content, _ := json.Marshal(im.TextContent{Text: words})
+	return protocol.Send{ClientMsgID: id, To: protocol.To{UserID: userID(bob)}, Content: content}
+}
+
+func hashOf(words string) im.ContentHash {
+	content, _ := protocol.EncodeJSON(im.TextContent{Text: words})
+	return im.HashContent(im.TypeText, content)
+}

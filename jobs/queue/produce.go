@@ -29,9 +29,10 @@ func (p *Producer) send(batches []*batch) (left []*batch) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 
-	start := time.Now()
+	start, written := time.Now(), p.c.written.Load()
 	results, err := p.c.produce(ctx, p.topic, batches, time.Until(deadline))
 	p.c.m.produceTime.WithLabelValues(string(p.lane)).Observe(time.Since(start).Seconds())
+	silent := p.c.written.Load() == written
 	p.c.m.batchRecords.WithLabelValues(string(p.lane)).Observe(float64(records))
 
 	for _, b := range batches {
@@ -45,7 +46,7 @@ func (p *Producer) send(batches []*batch) (left []*batch) {
 		}
 		p.c.m.errors.WithLabelValues(string(p.lane), "produce").Inc()
 		unwritten, final := classify(cause)
-		b.maybe = b.maybe || !unwritten
+		b.maybe = b.maybe || !unwritten && !silent
 		switch {
 		case !final && time.Now().Before(b.deadline):
 			left = append(left, b)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +28,7 @@ type Cluster struct {
 	m         *metrics
 	transport *kafka.Transport
 	client    *kafka.Client
+	written   atomic.Int64 // writes to any connection of transport
 }
 
 // NewCluster prepares to talk to Kafka; nothing is sent yet. The error names a bad
@@ -37,6 +40,13 @@ func NewCluster(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Clust
 	cfg = cfg.WithDefaults()
 	c := &Cluster{cfg: cfg, log: log, m: newMetrics(reg)}
 	c.transport = c.newTransport()
+	c.transport.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &countedConn{Conn: conn, writes: &c.written}, nil
+	}
 	c.client = &kafka.Client{Addr: kafka.TCP(cfg.Brokers...), Transport: c.transport}
 	return c, nil
 }
@@ -51,6 +61,18 @@ func (c *Cluster) newTransport() *kafka.Transport {
 		MetadataTTL:    2 * time.Second,
 		MetadataTopics: c.topics(),
 	}
+}
+
+// countedConn counts writes. The library does not say whether a request that failed was
+// on its way; where nothing at all was written meanwhile, it was not.
+type countedConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c *countedConn) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
 }
 
 // Close drops the pooled connections. Producers and consumers have ended before.
@@ -109,7 +131,18 @@ func (c *Cluster) Create(ctx context.Context) error {
 			return fmt.Errorf("create topic %s: %w", name, err)
 		}
 	}
-	return c.Check(ctx)
+	// What was just created is known to every broker a little later.
+	for {
+		err := c.Check(ctx)
+		if !errors.Is(err, kafka.UnknownTopicOrPartition) && !errors.Is(err, kafka.LeaderNotAvailable) {
+			return err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // Check fails where a topic is missing or has another partition count than pinned.

@@ -82,7 +82,7 @@ func newReplay(o options, speakers []string, lines []line, log *slog.Logger) *re
 func (r *replay) enrol(ctx context.Context) error {
 	if r.opt.socket == "" {
 		var page struct {
-			Socket string `json:"socket_url"`
+			Socket string `json:"socket"`
 		}
 		if err := again(ctx, func() error {
 			return (&client.HTTP{Base: r.server.Base}).Do(ctx, "GET", "/config.json", nil, &page)

@@ -1,0 +1,177 @@
+package configs
+
+import (
+	"encoding"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+)
+
+// EnvPrefix begins every environment variable: logic.send_rate is
+// CURLEW_LOGIC_SEND_RATE. Lists are separated by commas.
+const EnvPrefix = "CURLEW_"
+
+// Sources says where a configuration comes from; each later one wins.
+type Sources struct {
+	File string            // YAML; empty: none
+	Env  []string          // "KEY=value", as from os.Environ
+	Set  map[string]string // from flags, by dotted path
+}
+
+// Load starts from the profile named in the sources (default production; dev where
+// there is no file and no store's address), reads them in order and validates the
+// result. Unknown keys are errors that name the key.
+func Load(src Sources) (*Config, error) {
+	k := koanf.New(".")
+	if src.File != "" {
+		if err := k.Load(file.Provider(src.File), yaml.Parser()); err != nil {
+			return nil, fmt.Errorf("read %s: %w", src.File, err)
+		}
+	}
+	over := map[string]any{}
+	byEnv := make(map[string]string)
+	for _, path := range Paths() {
+		byEnv[EnvName(path)] = path
+	}
+	for name, path := range spoken {
+		byEnv[EnvPrefix+name] = path
+	}
+	for _, kv := range src.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		path, ours := byEnv[name]
+		switch {
+		case name == EnvPrefix+"SERVER_KEY":
+			id, secret, _ := strings.Cut(value, ":")
+			over[path] = []map[string]any{{"id": id, "secret": secret}}
+		case ours && value != "":
+			over[path] = value
+		}
+	}
+	for path, value := range src.Set {
+		over[path] = value
+	}
+	if err := k.Load(confmap.Provider(over, "."), nil); err != nil {
+		return nil, fmt.Errorf("read environment and flags: %w", err)
+	}
+	name := k.String("profile")
+	if name == "" && src.File == "" && !k.Exists("storage.dsn") && !k.Exists("storage.redis.addr") && !k.Exists("queue.brokers") {
+		name = "dev" // nothing was said about where anything is: `go run .`
+	}
+	cfg, err := Profile(name)
+	if err != nil {
+		return nil, err
+	}
+	dec, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result:           cfg,
+		ErrorUnused:      true,
+		WeaklyTypedInput: true, // the environment has only strings
+		MatchName:        func(key, field string) bool { return key == snake(field) },
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(
+			mapstructure.StringToTimeDurationHookFunc(),
+			mapstructure.TextUnmarshallerHookFunc(),
+			mapstructure.StringToSliceHookFunc(","),
+		),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("configuration decoder: %w", err)
+	}
+	if err := dec.Decode(k.Raw()); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	cfg.finish()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// spoken are the names under which the stores' addresses go elsewhere too: in
+// scripts/services and compose.yaml. SERVER_KEY is one key as id:secret.
+var spoken = map[string]string{
+	"MYSQL_DSN":       "storage.dsn",
+	"MYSQL_ADMIN_DSN": "storage.admin_dsn",
+	"REDIS_ADDR":      "storage.redis.addr",
+	"REDIS_USER":      "storage.redis.username",
+	"REDIS_PASSWORD":  "storage.redis.password",
+	"KAFKA_ADDRS":     "queue.brokers",
+	"SERVER_KEY":      "logic.auth.server_keys",
+}
+
+// FromEnvironment is Load with the process's own environment.
+func FromEnvironment(path string, set map[string]string) (*Config, error) {
+	if path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("configuration file: %w", err)
+		}
+	}
+	return Load(Sources{File: path, Env: os.Environ(), Set: set})
+}
+
+// EnvName is the environment variable of a dotted path.
+func EnvName(path string) string {
+	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))
+}
+
+// Paths lists every setting by its dotted path.
+func Paths() []string { return paths("", reflect.TypeFor[Config]()) }
+
+var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
+
+func paths(prefix string, t reflect.Type) []string {
+	var all []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if !f.IsExported() || f.Type.Kind() == reflect.Func || f.Type.Kind() == reflect.Interface || f.Tag.Get("config") == "-" {
+			continue
+		}
+		if f.Anonymous { // a part whose settings stand beside its neighbours
+			all = append(all, paths(prefix, f.Type)...)
+			continue
+		}
+		p := prefix + snake(f.Name)
+		if f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(textType) {
+			all = append(all, paths(p+".", f.Type)...)
+			continue
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// snake turns a field's name into its key: OutboxLimit → outbox_limit, MySQLDSN →
+// mysql_dsn. Runs of capitals stay together.
+func snake(name string) string {
+	if s, special := spelled[name]; special {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range name {
+		upper := r >= 'A' && r <= 'Z'
+		if upper && i > 0 {
+			prevLower := name[i-1] < 'A' || name[i-1] > 'Z'
+			nextLower := i+1 < len(name) && name[i+1] >= 'a' && name[i+1] <= 'z'
+			if prevLower || nextLower {
+				b.WriteByte('_')
+			}
+		}
+		if upper {
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// spelled are the names whose capitals do not tell where the words end.
+var spelled = map[string]string{
+	"MySQL": "mysql", "SQLite": "sqlite", "DSN": "dsn", "MySQLDSN": "mysql_dsn",
+	"ConnectsPerIP": "connects_per_ip", "ConnectionsPerIP": "connections_per_ip",
+	"AdminDSN": "admin_dsn", "SocketURL": "socket_url", "AccessTTL": "access_ttl", "RefreshTTL": "refresh_ttl",
+}

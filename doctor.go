@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/curlew-im/curlew/configs"
+	"github.com/curlew-im/curlew/jobs/queue"
+	"github.com/curlew-im/curlew/storage"
+)
+
+// migrate brings the schema and the topics up to what this binary needs. Embedded
+// stores need none of it: they are migrated on start.
+func migrate(ctx context.Context, cfg *configs.Config, log *slog.Logger, out io.Writer) error {
+	from, to, err := storage.Migrate(ctx, cfg.Storage.DBConfig, log)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "schema: version %d, was %d\n", to, from)
+	if _, _, embedded := cfg.Embedded(); embedded {
+		return nil
+	}
+	cluster, err := queue.NewCluster(cfg.Queue, log, prometheus.NewRegistry())
+	if err != nil {
+		return err
+	}
+	defer cluster.Close()
+	if err := cluster.Create(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "topics: up to date")
+	return nil
+}
+
+// examine asks each store and says what is wrong and how to mend it; true if nothing
+// is. The configuration itself was validated before.
+func examine(ctx context.Context, cfg *configs.Config, out io.Writer) bool {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	log := slog.New(slog.DiscardHandler)
+	well := true
+	say := func(what string, err error, mend string) {
+		if err == nil {
+			fmt.Fprintf(out, "ok      %s\n", what)
+			return
+		}
+		well = false
+		fmt.Fprintf(out, "broken  %s: %v\n        mend: %s\n", what, err, mend)
+	}
+	noDB, noRedis, noKafka := cfg.Embedded()
+	if noDB {
+		fmt.Fprintf(out, "ok      database: embedded SQLite at %s\n", cfg.Storage.Path)
+	} else {
+		examineDB(ctx, cfg, log, say)
+	}
+	if noRedis {
+		fmt.Fprintln(out, "ok      redis: embedded")
+	} else {
+		r, err := storage.OpenRedis(cfg.Storage.Redis, nil, log, prometheus.NewRegistry())
+		if err == nil {
+			err = r.Ping(ctx)
+			defer r.Close()
+		}
+		say("redis at "+cfg.Storage.Redis.Addr, err, "is it running there, and do storage.redis.username and password fit? see scripts/services")
+	}
+	if noKafka {
+		fmt.Fprintln(out, "ok      kafka: embedded")
+	} else {
+		cluster, err := queue.NewCluster(cfg.Queue, log, prometheus.NewRegistry())
+		if err == nil {
+			defer cluster.Close()
+			if err = cluster.Ping(ctx); err != nil {
+				say(fmt.Sprintf("kafka at %v", cfg.Queue.Brokers), err, "is a broker listening there, and does it advertise an address that this machine reaches?")
+				return well
+			}
+			err = cluster.Check(ctx)
+		}
+		say(fmt.Sprintf("kafka at %v", cfg.Queue.Brokers), err, "run `curlew migrate`; never change queue.partitions of topics in use")
+	}
+	return well
+}
+
+func examineDB(ctx context.Context, cfg *configs.Config, log *slog.Logger, say func(string, error, string)) {
+	db, err := storage.OpenDB(ctx, cfg.Storage.DBConfig, log)
+	if err == nil {
+		defer db.Close()
+		err = db.Ping(ctx)
+	}
+	say("database answers", err, "is it running at the address in storage.dsn, and do user and password fit?")
+	if err != nil {
+		return
+	}
+	say("database schema", db.CheckSchema(ctx), "run `curlew migrate` with an account that may create tables (storage.admin_dsn)")
+}

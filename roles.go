@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/curlew-im/curlew/api"
+	"github.com/curlew-im/curlew/api/admin"
+	"github.com/curlew-im/curlew/configs"
+	"github.com/curlew-im/curlew/connector"
+	"github.com/curlew-im/curlew/jobs"
+	"github.com/curlew-im/curlew/jobs/queue"
+	"github.com/curlew-im/curlew/logic"
+	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/storage"
+)
+
+// openLogic builds the deciding part, for the roles logic and api.
+func (a *App) openLogic(context.Context) error {
+	if !a.cfg.Plays(configs.RoleLogic) && !a.cfg.Plays(configs.RoleAPI) {
+		return nil
+	}
+	log := a.log.With("part", "logic")
+	profiles, err := storage.NewProfiles(a.redis, a.db)
+	if err != nil {
+		return err
+	}
+	words, err := logic.NewWords(a.cfg.Logic.WordsFile, log, a.reg)
+	if err != nil {
+		return err
+	}
+	accounts, routes, bus := storage.NewAccounts(a.db, profiles), storage.NewRoutes(a.redis), storage.NewBus(a.redis)
+	limits, filter := storage.NewLimits(a.redis), logic.Chain{words}
+	if a.auth, err = logic.NewAuth(a.cfg.Logic.Auth, logic.AuthDeps{
+		Accounts: accounts, Profiles: profiles, Limits: limits, Names: filter,
+		Kick:  logic.NewKicks(routes, bus),
+		Clock: time.Now, Log: log, Metrics: a.reg,
+	}); err != nil {
+		return err
+	}
+	a.producer = queue.NewProducer(a.cluster, im.LaneRealtime)
+	a.closers = append(a.closers, func() error { a.producer.Close(); return nil })
+	a.service, err = logic.NewService(a.cfg.Logic.Config, logic.Deps{
+		Accounts: accounts, Profiles: profiles, Index: storage.NewIndex(a.redis, a.db), Records: a.db,
+		Hints: storage.NewHints(a.redis), Limits: limits, Queue: a.producer, Sessions: routes,
+		Auth: a.auth, Filter: filter,
+		Node: newNode("api"), Notes: bus,
+		Now: time.Now, Log: log, Registerer: a.reg,
+	})
+	a.words = words
+	return err
+}
+
+// openJobs builds the workers.
+func (a *App) openJobs(context.Context) (err error) {
+	if !a.cfg.Plays(configs.RoleJobs) {
+		return nil
+	}
+	a.runner, err = jobs.NewRunner(a.cfg.Jobs, jobs.Deps{
+		Queue: a.cluster, Archive: a.db, Nodes: a.db, Projector: storage.NewProjector(a.redis),
+		Sessions: storage.NewRoutes(a.redis), Bus: storage.NewBus(a.redis),
+		Log: a.log.With("part", "jobs"), Metrics: a.reg, Steps: a.steps,
+	})
+	return err
+}
+
+// openAPI builds the HTTP face.
+func (a *App) openAPI(context.Context) (err error) {
+	if !a.cfg.Plays(configs.RoleAPI) {
+		return nil
+	}
+	if a.api, err = api.NewServer(a.cfg.API, api.Deps{
+		Chat: a.service, Accounts: a.auth, Log: a.log.With("part", "api"), Registerer: a.reg,
+	}); err != nil {
+		return err
+	}
+	return a.api.Listen()
+}
+
+// openConnector builds the sockets. Logic is a plain call where this process has it,
+// else it is reached over gRPC.
+func (a *App) openConnector(context.Context) (err error) {
+	if !a.cfg.Plays(configs.RoleConnector) {
+		return nil
+	}
+	var up connector.Upstream = a.service
+	if !a.cfg.Plays(configs.RoleLogic) {
+		if a.upstream, err = connector.NewGRPCUpstream(a.cfg.Connector.Upstream, a.log.With("part", "connector"), a.reg); err != nil {
+			return err
+		}
+		up = a.upstream
+	}
+	routes, bus := storage.NewRoutes(a.redis), storage.NewBus(a.redis)
+	if a.connector, err = connector.New(a.cfg.Connector.Config, newNode("connector"), up, routes, bus, a.redis,
+		a.log.With("part", "connector"), a.reg); err != nil {
+		return err
+	}
+	addr, err := a.connector.Listen()
+	if err != nil {
+		return err
+	}
+	a.socket = addr.String()
+	if a.cfg.API.SocketURL == "" {
+		a.cfg.API.SocketURL = "ws://" + a.socket + "/v1/ws"
+	}
+	return nil
+}
+
+// openAdmin builds the operator's listener and puts everything into the order in which
+// it stops: sockets, HTTP, the bridge to connectors elsewhere, what decides, what works,
+// what watches.
+func (a *App) openAdmin(context.Context) (err error) {
+	checks := []admin.Check{{Name: "redis", Ask: a.redis.Ping}}
+	if a.db != nil {
+		checks = append(checks, admin.Check{Name: "mysql", Ask: a.db.Ping}, admin.Check{Name: "kafka", Ask: a.cluster.Ping})
+	}
+	if a.admin, err = admin.NewServer(a.cfg.Admin, admin.Deps{
+		Checks: checks, Generations: a.redis, Gatherer: a.reg, Log: a.log.With("part", "admin"),
+	}); err != nil {
+		return err
+	}
+	if err := a.admin.Listen(); err != nil {
+		return err
+	}
+	if a.connector != nil {
+		a.add("connector", a.connector.Run)
+	}
+	if a.upstream != nil {
+		a.add("upstream", a.upstream.Run)
+	}
+	if a.api != nil {
+		a.add("api", a.api.Run)
+	}
+	if a.service != nil {
+		a.add("logic", a.service.Run, a.auth.Run, a.words.Run)
+		a.add("producer", func(ctx context.Context) error {
+			<-ctx.Done()
+			a.producer.Close()
+			return nil
+		})
+	}
+	if a.runner != nil {
+		a.add("jobs", a.runner.Run)
+	}
+	a.add("redis", a.redis.Run)
+	a.add("admin", a.admin.Run)
+	return nil
+}
+
+// Addresses are where this process serves, empty where it does not play the role.
+func (a *App) Addresses() (http, socket, operator string) {
+	if a.api != nil {
+		http = "http://" + a.api.Addr()
+	}
+	if a.connector != nil {
+		socket = fmt.Sprintf("ws://%s/v1/ws", a.socket)
+	}
+	return http, socket, "http://" + a.admin.Addr()
+}

@@ -21,9 +21,9 @@ type Upstream interface {
 }
 
 // Releaser is an Upstream that keeps something for each session (the bridge to another
-// machine does). Release is called once for every session that Connect has given out,
-// also where the connection had ended before its answer, and after the last Handle of
-// the session has returned.
+// machine does). Release is called once for every connection whose Connect was called
+// and not refused, when it has ended and its last Handle has returned; it may come
+// before the answer to Connect.
 type Releaser interface {
 	Release(id im.SessionID)
 }

@@ -31,8 +31,9 @@ type call struct {
 	message []byte
 	connect func(protocol.ConnectAnswer)
 	handle  func(protocol.Answer)
-	pin     *pin // of handle
-	conn    uint64
+	pin     *pin
+	session im.SessionID // of connect
+	conn    uint64       // of connect
 
 	request  uint64
 	deadline time.Time
@@ -215,8 +216,10 @@ func (c *carrier) told(t *protocol.Told) {
 		return // answered before, by the sweep
 	}
 	if call.connect != nil {
-		if t.Session != nil {
-			c.u.setPin(t.Session.ID, &pin{carrier: c, conn: call.conn, known: t.Session})
+		if t.Session == nil {
+			c.u.drop(call.session, call.pin)
+		} else if !c.u.accepted(t.Session, call.pin) {
+			c.gone(call.conn)
 		}
 		call.connect(protocol.ConnectAnswer{Session: t.Session, Frame: t.Frame, Close: t.Close})
 		return
@@ -233,9 +236,7 @@ func (c *carrier) take(request uint64) *call {
 	}
 	delete(c.pending, request)
 	c.room.Release(call.weight)
-	if call.pin != nil {
-		call.pin.pending.Add(-1)
-	}
+	call.pin.pending.Add(-1)
 	return call
 }
 
@@ -257,6 +258,7 @@ func (c *carrier) sweep(ctx context.Context, done <-chan struct{}) {
 		for _, call := range late {
 			c.u.met.failed.WithLabelValues("timeout").Inc()
 			if call.connect != nil {
+				c.u.drop(call.session, call.pin)
 				c.gone(call.conn) // should logic accept it yet
 			}
 			// One still in our queue stays there and may yet be sent: unknown too.
@@ -310,6 +312,9 @@ func (c *carrier) close() {
 	c.mu.Unlock()
 	for _, call := range all {
 		c.u.met.failed.WithLabelValues("broken").Inc()
+		if call.connect != nil {
+			c.u.drop(call.session, call.pin)
+		}
 		call.broken()
 	}
 }

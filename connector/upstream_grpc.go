@@ -239,20 +239,29 @@ func (u *GRPCUpstream) pick() *carrier {
 // Connect implements Upstream. Where logic is away the connection is closed with
 // 1013: come back later.
 func (u *GRPCUpstream) Connect(ctx context.Context, hello protocol.Hello, message []byte, answer func(protocol.ConnectAnswer)) {
-	call := &call{message: message, connect: answer}
+	p := &pin{} // known from now on, so that Release may come before the answer
+	u.mu.Lock()
+	u.pins[hello.Session] = p
+	u.mu.Unlock()
+	call := &call{message: message, pin: p, session: hello.Session, connect: answer}
 	for {
-		c := u.pick()
+		c, conn, _ := p.route(u, nil)
 		if c == nil {
 			u.met.failed.WithLabelValues("away").Inc()
+			u.drop(hello.Session, p)
 			call.fail(im.ErrOverloaded)
 			return
 		}
-		call.conn = c.number()
-		switch err := c.ask(ctx, call, &protocol.Ask{Conn: call.conn, Hello: &hello, Message: message}); {
-		case err == nil:
+		call.conn = conn
+		p.pending.Add(1)
+		err := c.ask(ctx, call, &protocol.Ask{Conn: conn, Hello: &hello, Message: message})
+		if err == nil {
 			return
-		case !errors.Is(err, errCarrierClosed):
+		}
+		p.pending.Add(-1)
+		if !errors.Is(err, errCarrierClosed) {
 			u.met.failed.WithLabelValues("full").Inc()
+			u.drop(hello.Session, p)
 			call.fail(im.ErrOverloaded)
 			return
 		}
@@ -265,9 +274,8 @@ func (u *GRPCUpstream) Handle(ctx context.Context, s *im.Session, message []byte
 	u.mu.RLock()
 	p := u.pins[s.ID]
 	u.mu.RUnlock()
-	if p == nil {
+	if p == nil { // released: the caller breaks its word, or asks after the end
 		p = &pin{}
-		u.setPin(s.ID, p)
 	}
 	call := &call{message: message, handle: answer, pin: p}
 	for {
@@ -315,9 +323,23 @@ func (u *GRPCUpstream) Release(id im.SessionID) {
 	}
 }
 
-func (u *GRPCUpstream) setPin(id im.SessionID, p *pin) {
+// accepted notes that logic knows the session; false: it was released meanwhile.
+func (u *GRPCUpstream) accepted(s *im.Session, p *pin) bool {
+	u.mu.RLock()
+	held := u.pins[s.ID] == p
+	u.mu.RUnlock()
+	p.mu.Lock()
+	p.known = s
+	p.mu.Unlock()
+	return held
+}
+
+// drop forgets a session that was not accepted.
+func (u *GRPCUpstream) drop(id im.SessionID, p *pin) {
 	u.mu.Lock()
-	u.pins[id] = p
+	if u.pins[id] == p {
+		delete(u.pins, id)
+	}
 	u.mu.Unlock()
 }
 

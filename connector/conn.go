@@ -37,6 +37,7 @@ type conn struct {
 	partSince atomic.Uint32 // tick at which an unfinished message began; 0: none
 	booked    atomic.Uint32 // tick at which the wheel looks at it next
 	deaf      atomic.Bool   // closing: what arrives is dropped
+	dismissed atomic.Bool   // by us: what arrived and waits is dropped too
 	paused    atomic.Bool   // not read from: logic is behind; written with in held
 	over      atomic.Bool   // the descriptor is gone
 	cutOff    atomic.Bool   // to be closed whatever is still to be read
@@ -44,8 +45,9 @@ type conn struct {
 	in         sync.Mutex // guards to inFlight
 	inbox      [][]byte   // messages not yet handed to logic
 	inboxBytes int
-	running    bool // a worker has it, or it stands in line for one
-	leaving    bool // told to go once what was taken is answered
+	running    bool               // a worker has it, or it stands in line for one
+	leaving    bool               // goes once what was taken is answered
+	echo       protocol.CloseCode // of the client's close frame; 0: it has sent none
 	stage      stage
 	inFlight   int // handed to logic, not answered
 
@@ -94,6 +96,7 @@ const (
 
 // input takes bytes as they arrive, in the reader's own memory.
 func (c *conn) input(data []byte, a *assembler) {
+	c.s.metrics.received.Add(float64(len(data)))
 	c.heard.Store(c.s.wheel.now())
 	if c.deaf.Load() {
 		return
@@ -108,7 +111,9 @@ func (c *conn) input(data []byte, a *assembler) {
 	if why != open {
 		c.part = nil
 		c.partSince.Store(0)
-		c.close(why)
+		if why != later {
+			c.close(why)
+		}
 		return
 	}
 	if part != nil && (c.part == nil || c.finished) {
@@ -168,9 +173,25 @@ func (c *conn) control(op ws.OpCode, payload []byte) protocol.Close {
 		if code == 0 {
 			code = ws.StatusNormalClosure
 		}
-		return protocol.Close{Code: protocol.CloseCode(code)} // echoed (RFC 6455 §5.5.1)
+		return c.echoClose(protocol.CloseCode(code))
 	}
 	return open
+}
+
+// later ends the parsing, and the connection once what was taken is answered.
+var later = protocol.Close{Code: closeAbnormal}
+
+// echoClose answers a client's close frame with its own code (RFC 6455 §5.5.1), after
+// the messages that came before it.
+func (c *conn) echoClose(code protocol.CloseCode) protocol.Close {
+	c.deaf.Store(true)
+	c.in.Lock()
+	defer c.in.Unlock()
+	c.leaving, c.echo = true, code
+	if c.inFlight == 0 && len(c.inbox) == 0 {
+		return protocol.Close{Code: code}
+	}
+	return later
 }
 
 func (c *conn) reconsider() {
@@ -198,7 +219,7 @@ func (c *conn) due() bool {
 func (c *conn) turn() (again bool) {
 	for range turnLength {
 		c.in.Lock()
-		if c.deaf.Load() {
+		if c.dismissed.Load() {
 			c.inbox, c.inboxBytes = nil, 0
 		}
 		if !c.due() {
@@ -304,12 +325,16 @@ func (c *conn) answered(next stage) {
 	c.inFlight--
 	start := c.startTurn()
 	gone := c.leaving && c.inFlight == 0 && len(c.inbox) == 0
+	bye := protocol.Close{Code: c.echo}
 	c.in.Unlock()
 	if start {
 		c.s.readers.add(c)
 	}
 	if gone {
-		c.close(farewell())
+		if bye == open {
+			bye = farewell()
+		}
+		c.close(bye)
 	}
 }
 
@@ -326,12 +351,12 @@ func (c *conn) retire() {
 	}
 }
 
-// ended is called by the poller, once, when the descriptor is closed.
+// ended is called by the poller, once, when the descriptor is closed. What the client
+// said before it left is still handed over.
 func (c *conn) ended() {
 	c.over.Store(true)
 	c.deaf.Store(true)
 	c.in.Lock()
-	c.inbox, c.inboxBytes = nil, 0
 	running := c.running
 	c.in.Unlock()
 	if !running { // else by its turn, after the last message

@@ -12,6 +12,7 @@ type metrics struct {
 	connections prometheus.Gauge
 	sessions    prometheus.Gauge
 	handshakes  *prometheus.CounterVec
+	received    prometheus.Counter
 	messages    prometheus.Counter
 	frames      prometheus.Counter
 	writes      prometheus.Counter
@@ -32,6 +33,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_connector_connections", Help: "Open connections."}),
 		sessions:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_connector_sessions", Help: "Connections with an accepted session."}),
 		handshakes:  vec("curlew_connector_handshakes_total", "Handshakes by HTTP status of the answer.", "status"),
+		received:    counter("curlew_connector_received_bytes_total", "Bytes read, of handshakes and frames."),
 		messages:    counter("curlew_connector_messages_total", "Messages received."),
 		frames:      counter("curlew_connector_frames_total", "Frames written."),
 		writes:      counter("curlew_connector_writes_total", "Writes that carried them."),
@@ -40,7 +42,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		closes:      vec("curlew_connector_closes_total", "Ended connections by close code; 1006 without one.", "code"),
 		routes:      vec("curlew_connector_routes_failed_total", "Calls to the routes that failed.", "call"),
 	}
-	for _, c := range []prometheus.Collector{m.connections, m.sessions, m.handshakes, m.messages, m.frames, m.writes, m.pushes, m.refused, m.closes, m.routes} {
+	for _, c := range []prometheus.Collector{m.connections, m.sessions, m.handshakes, m.received, m.messages, m.frames, m.writes, m.pushes, m.refused, m.closes, m.routes} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

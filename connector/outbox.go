@@ -163,6 +163,7 @@ func (c *conn) shut(why protocol.Close) (wake bool) {
 		return false
 	}
 	c.s.metrics.closed(why.Code)
+	c.dismissed.Store(true)
 	if why.Code == protocol.CloseSlow && c.box != nil {
 		c.box.drop(func(frameKind) bool { return false })
 	}

@@ -26,9 +26,6 @@ type work struct {
 
 // admit gives a request its share, or answers overloaded.
 func (s *Server) admit(c *gin.Context) {
-	if s.draining.Load() {
-		c.Header("Connection", "close") // this one is answered, the next goes elsewhere
-	}
 	w := &work{s: s, c: c, base: c.Request.Context(), until: time.Now().Add(s.cfg.RequestTimeout)}
 	if err := w.start(); err != nil {
 		s.abort(c, err)

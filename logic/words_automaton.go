@@ -4,22 +4,22 @@ import "slices"
 
 // automaton finds all of its words in one pass (Aho-Corasick). States are numbered
 // breadth first, so the children of one are neighbours, sorted by rune: 20 bytes a
-// state, and each rune of the text costs a constant number of steps however the text
-// and the words are made (a failure goes up as often as the text went down).
+// state. Each rune of the text costs a bounded number of steps however the text and
+// the words are made: a failure goes up as often as the text went down.
 type automaton struct {
-	states []state
-	root   map[rune]int32 // children of state 0, the widest
-	ascii  [128]int32     // the same for ASCII, 0: none
+	nodes  []node
+	labels []rune  // of the edge that leads to each state
+	ends   []int32 // the word that ends in each state, -1: none
+	root   map[rune]int32
+	ascii  [128]int32 // root for ASCII, 0: none
 	words  []listed
 }
 
-// state of the automaton. Children are states first … next state's first - 1.
-type state struct {
-	label rune  // on the edge that leads here
-	first int32 // its first child
+// node is one state. Its children are the states first … next node's first - 1.
+type node struct {
+	first int32
 	fail  int32 // the longest proper suffix that is a state
-	word  int32 // the word that ends here, -1: none
-	short int32 // the nearest on the way of fail where a word ends, 0: none
+	hit   int32 // this state or the nearest on the way of fail where a word ends, 0: none
 }
 
 // listed is one word as the automaton has it.
@@ -33,55 +33,50 @@ type listed struct {
 // newAutomaton builds one. Time and memory are linear in the letters, sorting aside.
 func newAutomaton(words []listed) *automaton {
 	words = merge(words)
-	a := &automaton{words: words, root: map[rune]int32{}, states: []state{{word: -1}}}
+	a := &automaton{words: words, root: map[rune]int32{}, nodes: []node{{}}, labels: []rune{0}, ends: []int32{-1}}
 	// Each state is a range of the sorted words that share a prefix.
 	type span struct{ from, to int32 }
 	spans := []span{{0, int32(len(words))}}
-	for s, depth, levelEnd := 0, 0, 1; s < len(a.states); s++ {
-		if s == levelEnd {
-			depth, levelEnd = depth+1, len(a.states)
+	for s, depth, level := 0, 0, 1; s < len(a.nodes); s++ {
+		if s == level {
+			depth, level = depth+1, len(a.nodes)
 		}
 		from, to := spans[s].from, spans[s].to
 		if from < to && len(words[from].runes) == depth {
-			a.states[s].word = from
+			a.ends[s] = from
 			from++
 		}
-		a.states[s].first = int32(len(a.states))
+		a.nodes[s].first = int32(len(a.nodes))
 		for from < to {
 			r, end := words[from].runes[depth], from+1
 			for end < to && words[end].runes[depth] == r {
 				end++
 			}
-			a.states = append(a.states, state{label: r, word: -1})
+			a.nodes, a.labels, a.ends = append(a.nodes, node{}), append(a.labels, r), append(a.ends, -1)
 			spans = append(spans, span{from, end})
 			from = end
 		}
 	}
-	a.states = append(a.states, state{first: int32(len(a.states)), word: -1}) // the end of the last one's children
+	a.nodes = append(a.nodes, node{first: int32(len(a.nodes))}) // the end of the last one's children
 	a.link()
 	return a
 }
 
 // link sets the failure edges, level by level.
 func (a *automaton) link() {
-	last := int32(len(a.states) - 1)
-	for c := a.states[0].first; c < a.states[1].first && c < last; c++ {
-		a.root[a.states[c].label] = c
-		if l := a.states[c].label; l < 128 {
-			a.ascii[l] = c
+	for c := a.nodes[0].first; c < a.nodes[1].first; c++ {
+		a.root[a.labels[c]] = c
+		if a.labels[c] < 128 {
+			a.ascii[a.labels[c]] = c
 		}
 	}
-	for s := int32(0); s < last; s++ {
-		for c := a.states[s].first; c < a.states[s+1].first; c++ {
-			if s == 0 {
-				continue // a single rune fails to the root
+	for s := range int32(len(a.nodes) - 1) {
+		for c := a.nodes[s].first; c < a.nodes[s+1].first; c++ {
+			if s != 0 { // a single rune fails to the root
+				a.nodes[c].fail = a.next(a.nodes[s].fail, a.labels[c])
 			}
-			f := a.next(a.states[s].fail, a.states[c].label)
-			a.states[c].fail = f
-			if a.states[f].word >= 0 {
-				a.states[c].short = f
-			} else {
-				a.states[c].short = a.states[f].short
+			if a.nodes[c].hit = c; a.ends[c] < 0 {
+				a.nodes[c].hit = a.nodes[a.nodes[c].fail].hit
 			}
 		}
 	}
@@ -93,7 +88,7 @@ func (a *automaton) next(s int32, r rune) int32 {
 		if c := a.child(s, r); c != 0 {
 			return c
 		}
-		s = a.states[s].fail
+		s = a.nodes[s].fail
 	}
 	if uint32(r) < 128 {
 		return a.ascii[r]
@@ -103,17 +98,17 @@ func (a *automaton) next(s int32, r rune) int32 {
 
 // child finds the child of s over r, 0: none.
 func (a *automaton) child(s int32, r rune) int32 {
-	lo, hi := a.states[s].first, a.states[s+1].first
-	for hi-lo > 4 {
+	lo, hi := a.nodes[s].first, a.nodes[s+1].first
+	for hi-lo > 8 {
 		mid := (lo + hi) / 2
-		if a.states[mid].label <= r {
+		if a.labels[mid] <= r {
 			lo = mid
 		} else {
 			hi = mid
 		}
 	}
 	for ; lo < hi; lo++ {
-		if a.states[lo].label == r {
+		if a.labels[lo] == r {
 			return lo
 		}
 	}
@@ -126,11 +121,8 @@ func (a *automaton) find(text []unit, hit func(w *listed, from, to int) bool) {
 	s := int32(0)
 	for i := range text {
 		s = a.next(s, text[i].r)
-		for e := s; e != 0; e = a.states[e].short {
-			if a.states[e].word < 0 {
-				continue
-			}
-			w := &a.words[a.states[e].word]
+		for e := a.nodes[s].hit; e != 0; e = a.nodes[a.nodes[e].fail].hit {
+			w := &a.words[a.ends[e]]
 			if !hit(w, i+1-len(w.runes), i+1) {
 				return
 			}

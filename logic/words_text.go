@@ -36,7 +36,7 @@ type unit struct {
 // normalText is a reusable copy of one text.
 type normalText struct {
 	loose, exact []unit
-	buf          []byte
+	iter         norm.Iter
 	apart        bool
 	marked       bool // whether the copies differ
 }
@@ -45,53 +45,52 @@ type normalText struct {
 // (exactUnits): most texts have neither marks nor pictures.
 func (t *normalText) fold(s string) {
 	t.loose, t.exact, t.apart, t.marked = t.loose[:0], t.exact[:0], false, false
-	for i := 0; i < len(s); {
-		// ASCII followed by ASCII composes with nothing.
-		for i+1 < len(s) && s[i] < utf8.RuneSelf && s[i+1] < utf8.RuneSelf {
-			t.add(rune(s[i]), i, i+1)
+	// What is in NFKC already, for most texts all of it, keeps exact positions.
+	normal := norm.NFKC.QuickSpanString(s)
+	for i := 0; i < normal; {
+		if c := s[i]; c < utf8.RuneSelf {
+			t.addASCII(c, i)
 			i++
-		}
-		// A stretch that is in NFKC already keeps exact positions.
-		n := norm.NFKC.QuickSpanString(s[i:])
-		for end := i + n; i < end; {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			t.add(r, i, i+size)
-			i += size
-		}
-		if i == len(s) {
-			return
-		}
-		if n > 0 && s[i] < utf8.RuneSelf {
 			continue
 		}
-		// What is not maps as a whole: a letter with its marks, an abbreviation sign.
-		n = norm.NFKC.NextBoundaryInString(s[i:], true)
-		if n <= 0 {
-			n = len(s) - i
+		r, size := utf8.DecodeRuneInString(s[i:])
+		t.add(r, i, i+size)
+		i += size
+	}
+	if normal == len(s) {
+		return
+	}
+	// The rest maps by the segment: a letter with its marks, an abbreviation sign.
+	t.iter.InitString(norm.NFKC, s[normal:])
+	for !t.iter.Done() {
+		start := normal + t.iter.Pos()
+		segment := t.iter.Next()
+		end := normal + t.iter.Pos()
+		for len(segment) > 0 {
+			r, size := utf8.DecodeRune(segment)
+			t.add(r, start, end)
+			segment = segment[size:]
 		}
-		t.buf = norm.NFKC.AppendString(t.buf[:0], s[i:i+n])
-		for b := t.buf; len(b) > 0; {
-			r, size := utf8.DecodeRune(b)
-			t.add(r, i, i+n)
-			b = b[size:]
-		}
-		i += n
+	}
+}
+
+func (t *normalText) addASCII(c byte, at int) {
+	switch f := rune(foldTable[c].base); f {
+	case 0: // a control
+	case ' ':
+		t.space(at, at+1)
+	default:
+		t.put(f, f, at, at+1)
 	}
 }
 
 // add takes one rune of the NFKC form.
 func (t *normalText) add(r rune, start, end int) {
-	if r < utf8.RuneSelf {
-		switch f := foldTable[r].base; f {
-		case 0: // a control
-		case ' ':
-			t.space(start, end)
-		default:
-			t.put(rune(f), rune(f), start, end)
-		}
-		return
-	}
 	switch {
+	case r < utf8.RuneSelf && foldTable[r].base == 0: // a control
+	case r < utf8.RuneSelf && r > ' ':
+		f := rune(foldTable[r].base)
+		t.put(f, f, start, end)
 	case im.DefaultIgnorable(r), unicode.IsControl(r):
 	case unicode.IsSpace(r):
 		t.space(start, end)

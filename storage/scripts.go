@@ -38,8 +38,8 @@ var (
 	registerScript   = redis.NewScript(registerLua)
 	unregisterScript = redis.NewScript(unregisterLua)
 
-	allScripts = []*redis.Script{generationScript, raiseScript, changesScript, offlineScript,
-		uncountedScript, limitScript, registerScript, unregisterScript}
+	allScripts = []string{generationLua, raiseLua, changesLua, offlineLua,
+		uncountedLua, limitLua, registerLua, unregisterLua}
 )
 
 // command is one script call or plain command in the making.
@@ -122,8 +122,10 @@ func firstError(cmds []command) error {
 
 func (r *Redis) loadScripts(ctx context.Context) error {
 	p := r.client.Pipeline()
-	for _, s := range allScripts {
-		s.Load(ctx, p)
+	for _, source := range allScripts {
+		// Not Script.Load: on a pipeline it takes the answer that is not there yet for the
+		// script's hash.
+		p.ScriptLoad(ctx, source)
 	}
 	_, err := p.Exec(ctx)
 	return err

@@ -39,20 +39,20 @@ func readBody(req *protocol.Send, sender im.UserID) (body, error) {
 }
 
 func readText(kind im.MessageType, raw json.RawMessage) (body, error) {
-	var c im.TextContent
-	if err := protocol.DecodeData(raw, &c); err != nil {
+	text, err := protocol.DecodeText(raw)
+	if err != nil {
 		return body{}, im.Invalid("content", `must be {"text": "…"}`)
 	}
-	if err := im.ValidateText(c.Text); err != nil {
+	if err := im.ValidateText(text); err != nil {
 		return body{}, err
 	}
 	b := body{kind: kind}
-	return b.say(c.Text)
+	return b.say(text)
 }
 
 // say is the body with another text.
 func (b body) say(text string) (body, error) {
-	content, err := protocol.EncodeJSON(im.TextContent{Text: text})
+	content, err := protocol.EncodeText(text)
 	b.content, b.text = content, text
 	return b, err
 }

@@ -22,10 +22,10 @@ func waiting(t *testing.T, arrange func(w *world, s *Service)) (sent protocol.Se
 		s := w.serviceAt(t, Config{}, time.Now)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go s.Run(ctx)
 		if arrange != nil {
 			arrange(w, s)
 		}
+		go s.Run(ctx)
 		start := time.Now()
 		sent, err = s.SendAndWait(ctx, annsPhone, text("abcdefgh", "hello"), true)
 		took = time.Since(start)

@@ -60,10 +60,18 @@ func unquote(raw []byte) (string, bool) {
 
 // DecodeData reads the data of a request, or a whole HTTP body, into a struct of this
 // package. Absent data is an empty object. The error is an *im.InvalidError that
-// names the field. raw has passed CheckJSON or DecodeRequest.
+// names the field. raw has passed CheckJSON or DecodeRequest; what is raw in into may
+// share its memory.
 func DecodeData(raw []byte, into any) error {
 	if len(raw) == 0 {
 		return nil
+	}
+	if send, ok := into.(*Send); ok {
+		var plain Send
+		if plainSend(raw, &plain) {
+			*send = plain
+			return nil
+		}
 	}
 	if first := bytes.TrimLeft(raw, " \t\r\n"); len(first) == 0 || first[0] != '{' {
 		return im.Invalid("json", "not an object")
@@ -107,6 +115,19 @@ func wireType(t reflect.Type) string {
 }
 
 var textMarshaler = reflect.TypeFor[interface{ MarshalText() ([]byte, error) }]()
+
+// EncodeText is {"text": text} as EncodeJSON has it.
+func EncodeText(text string) (json.RawMessage, error) {
+	for i := range len(text) {
+		if c := text[i]; c < 0x20 || c == '"' || c == '\\' || c == 0xE2 || c == 0x7F { // 0xE2 begins U+2028
+			return EncodeJSON(im.TextContent{Text: text})
+		}
+	}
+	out := make([]byte, 0, len(text)+len(`{"text":""}`))
+	out = append(out, `{"text":"`...)
+	out = append(out, text...)
+	return append(out, `"}`...), nil
+}
 
 // EncodeReply encodes the answer to a request.
 func EncodeReply(r Reply) ([]byte, error) { return EncodeJSON(r) }

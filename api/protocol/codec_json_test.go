@@ -201,6 +201,45 @@ func FuzzDecodeRequest(f *testing.F) {
 	})
 }
 
+// FuzzDecodeSend holds the readers of the plain form to encoding/json, and what they
+// read to what they write.
+func FuzzDecodeSend(f *testing.F) {
+	for _, s := range []string{
+		`{"client_msg_id":"0123456789abcdef","to":{"user_id":"42"},"type":"text","content":{"text":"hello"}}`,
+		`{"to":{"conversation_id":"d1-2"},"content":{"text":"a","text":"b\n"},"TYPE":"custom","more":[{}]}`,
+		` { "to" : { "handle" : "h" , "external_id" : "e" } , "content" : [1] } `, `{"to":null,"type":null,"content":null}`, `{"text":"é "}`, `{}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if CheckJSON(in) != nil {
+			return
+		}
+		type slow Send
+		var fast Send
+		var want slow
+		wantErr := json.Unmarshal(in, &want)
+		if plainSend(in, &fast) {
+			a, _ := json.Marshal(fast)
+			b, _ := json.Marshal(Send(want))
+			if wantErr != nil || string(a) != string(b) {
+				t.Fatalf("%s: read as %s, encoding/json says %s, %v", in, a, b, wantErr)
+			}
+		}
+		var content im.TextContent
+		wantErr = json.Unmarshal(in, &content)
+		text, ok := plainText(in)
+		if ok && (wantErr != nil || text != content.Text) {
+			t.Fatalf("%s: read as %q, encoding/json says %q, %v", in, text, content.Text, wantErr)
+		}
+		a, err := EncodeText(content.Text)
+		b, err2 := EncodeJSON(content)
+		if err != nil || err2 != nil || string(a) != string(b) {
+			t.Fatalf("%q: written as %s, EncodeJSON says %s", content.Text, a, b)
+		}
+	})
+}
+
 func BenchmarkDecodeSend(b *testing.B) {
 	frame := []byte(sendFrame)
 	b.ReportAllocs()

@@ -26,9 +26,14 @@ type dialect struct {
 	moveCursors, moveCursorsRow, moveCursorsEnd string
 	// lasts and lastsEnd stand around the list of conversations.
 	lasts, lastsRow, lastsEnd string
+	// byPrimary follows the table messages where nothing but its primary key will do.
+	// MariaDB may prefer a key that holds all columns asked for, and sort.
+	byPrimary string
 	// rowJoin joins the rows of moveCursors and lasts.
 	rowJoin string
 }
+
+const mysqlByPrimary = " FORCE INDEX (PRIMARY)"
 
 var mysqlDialect = dialect{
 	name:             MySQL,
@@ -43,12 +48,12 @@ var mysqlDialect = dialect{
 	moveCursorsEnd: `) v STRAIGHT_JOIN members m ON m.user_id = v.u AND m.conversation = v.c
 		SET m.delivered_seq = GREATEST(m.delivered_seq, v.d), m.read_seq = GREATEST(m.read_seq, v.r)`,
 
-	lasts:    "SELECT m.conversation, m.seq, m.id FROM (",
+	lasts:    "SELECT v.c, " + lastSeqAndID("v.c", mysqlByPrimary) + " FROM (",
 	lastsRow: "SELECT ? AS c",
-	lastsEnd: `) v STRAIGHT_JOIN messages m ON m.conversation = v.c AND m.seq =
-		(SELECT x.seq FROM messages x WHERE x.conversation = v.c ORDER BY x.seq DESC LIMIT 1)`,
+	lastsEnd: ") v",
 
-	rowJoin: " UNION ALL ",
+	byPrimary: mysqlByPrimary,
+	rowJoin:   " UNION ALL ",
 }
 
 var sqliteDialect = dialect{
@@ -66,10 +71,17 @@ var sqliteDialect = dialect{
 
 	lasts:    "WITH v(c) AS (VALUES ",
 	lastsRow: "(?)",
-	lastsEnd: `) SELECT m.conversation, m.seq, m.id FROM v CROSS JOIN messages m ON m.conversation = v.c AND m.seq =
-		(SELECT x.seq FROM messages x WHERE x.conversation = v.c ORDER BY x.seq DESC LIMIT 1)`,
+	lastsEnd: ") SELECT v.c, " + lastSeqAndID("v.c", "") + " FROM v",
 
 	rowJoin: ", ",
+}
+
+// lastSeqAndID selects the end of a conversation (0, 0 where it is empty) as two
+// index seeks. Not MAX(seq), not a join on it, and not without the hint: MariaDB
+// would read the whole conversation, where its name comes from an outer row.
+func lastSeqAndID(conversation, hint string) string {
+	seek := " FROM messages x" + hint + " WHERE x.conversation = " + conversation + " ORDER BY x.seq DESC LIMIT 1), 0)"
+	return "COALESCE((SELECT x.seq" + seek + ", COALESCE((SELECT x.id" + seek
 }
 
 // key is s as an argument that is compared with a column of bytes also where no

@@ -7,6 +7,16 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
+const historyWhere = " WHERE conversation = ? AND seq >= ? AND seq <= ? ORDER BY seq "
+
+func (d *dialect) historyDown() string {
+	return "SELECT " + messageColumns + " FROM messages" + d.byPrimary + historyWhere + "DESC LIMIT ?"
+}
+
+func (d *dialect) historyUp() string {
+	return "SELECT " + messageColumns + " FROM messages" + d.byPrimary + historyWhere + "ASC LIMIT ?"
+}
+
 const historyLimit = 1000 // rows of one page, whoever asks; the API stops at 100
 
 // History reads one page, in one range read of the primary key whatever the size of
@@ -41,8 +51,7 @@ func (db *DB) historyBefore(ctx context.Context, c im.ConversationID, before, fi
 	if before > 0 && before <= last {
 		from = max(before, first)
 	}
-	rows, err := queryAll(ctx, db.r, scanMessage, "SELECT "+messageColumns+" FROM messages"+
-		" WHERE conversation = ? AND seq >= ? AND seq <= ? ORDER BY seq DESC LIMIT ?", c, first, from, limit+2)
+	rows, err := queryAll(ctx, db.r, scanMessage, db.d.historyDown(), c, first, from, limit+2)
 	if err != nil {
 		return im.HistoryPage{}, err
 	}
@@ -62,8 +71,7 @@ func (db *DB) historyBefore(ctx context.Context, c im.ConversationID, before, fi
 
 func (db *DB) historyAfter(ctx context.Context, c im.ConversationID, after, first, last im.Seq, limit int) (im.HistoryPage, error) {
 	from := min(max(after, first), last)
-	rows, err := queryAll(ctx, db.r, scanMessage, "SELECT "+messageColumns+" FROM messages"+
-		" WHERE conversation = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC LIMIT ?", c, from, last, limit+2)
+	rows, err := queryAll(ctx, db.r, scanMessage, db.d.historyUp(), c, from, last, limit+2)
 	if err != nil {
 		return im.HistoryPage{}, err
 	}
@@ -94,8 +102,7 @@ func (db *DB) historyAround(ctx context.Context, c im.ConversationID, around, fi
 	if around > first+n {
 		low = around - n
 	}
-	rows, err := queryAll(ctx, db.r, scanMessage, "SELECT "+messageColumns+" FROM messages"+
-		" WHERE conversation = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC", c, low, min(around+n, last))
+	rows, err := queryAll(ctx, db.r, scanMessage, db.d.historyUp(), c, low, min(around+n, last), 2*limit+1)
 	if err != nil {
 		return im.HistoryPage{}, err
 	}

@@ -14,86 +14,18 @@ const messageColumns = "conversation, seq, id, sender, client_msg_id, sender_han
 	"type, content, content_hash, stored_at"
 
 const (
-	// insertRows and insertBytes bound one INSERT, far below MySQL's 65,535
-	// placeholders, SQLite's 32,766 and the smallest default max_allowed_packet
-	// (16 MiB in MariaDB; escaping can double the content).
-	insertRows  = 1000
-	insertBytes = 4 << 20
-	// findKeys bounds the keys looked up by one statement: SQLite takes expressions
-	// 1,000 deep.
-	findKeys = 200
+	findStored      = "SELECT conversation, sender, client_msg_id, seq, id, stored_at, content_hash FROM messages WHERE "
+	findParked      = "SELECT conversation, sender, client_msg_id, 0, 0, 0, content_hash FROM dead WHERE "
+	findStoredRow   = "(conversation = ? AND sender = ? AND client_msg_id = ?)"
+	lastMessages    = "SELECT " + messageColumns + " FROM messages WHERE "
+	lastMessagesRow = "(conversation = ? AND seq = ?)"
 )
 
-// InsertMessages writes the rows as one plain multi-row INSERT, autocommitted, all
-// or none [S1]; a batch too large for one statement, or with uncounted rows in it,
-// is one transaction, rolled back on any error.
-func (db *DB) InsertMessages(ctx context.Context, rows []im.Message) (err error) {
-	if len(rows) == 0 {
-		return nil
-	}
-	ctx, done := db.begin(ctx, "insert_messages")
-	defer done(&err)
-	chunks := insertChunks(rows)
-	if len(chunks) == 1 && !slices.ContainsFunc(rows, func(m im.Message) bool { return m.Uncounted != im.CountedForAll }) {
-		return db.insertChunk(ctx, db.w, rows)
-	}
-	return db.once(ctx, func(tx *sql.Tx) error { // a deadlock is the archive's to see: it forgets its seqs
-		for _, chunk := range chunks {
-			if err := db.insertChunk(ctx, tx, chunk); err != nil {
-				return err
-			}
-		}
-		return insertUncounted(ctx, tx, rows)
-	})
-}
+// findKeys bounds the keys looked up by one statement: SQLite takes expressions
+// 1,000 deep.
+const findKeys = 200
 
-// insertChunks splits rows at insertRows and insertBytes.
-func insertChunks(rows []im.Message) [][]im.Message {
-	var chunks [][]im.Message
-	from, size := 0, 0
-	for i := range rows {
-		n := len(rows[i].Content) + 512 // the other columns, most of the time
-		if i > from && (i-from == insertRows || size+n > insertBytes) {
-			chunks = append(chunks, rows[from:i])
-			from, size = i, 0
-		}
-		size += n
-	}
-	return append(chunks, rows[from:])
-}
-
-func (db *DB) insertChunk(ctx context.Context, q querier, rows []im.Message) error {
-	args := make([]any, 0, len(rows)*12)
-	for i := range rows {
-		m := &rows[i]
-		args = append(args, string(m.Conversation), uint64(m.Seq), uint64(m.ID), uint64(m.Sender.ID), string(m.ClientMsgID),
-			m.Sender.Handle, m.Sender.Nickname, m.Sender.Avatar, string(m.Type), []byte(m.Content), m.Hash[:], m.StoredAt)
-	}
-	query := repeat("INSERT INTO messages ("+messageColumns+") VALUES ", "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ", ", len(rows), "")
-	_, err := q.ExecContext(ctx, query, args...)
-	return err
-}
-
-func insertUncounted(ctx context.Context, q querier, rows []im.Message) error {
-	var args []any
-	for _, m := range rows {
-		switch m.Uncounted {
-		case im.UncountedForSender:
-			args = append(args, m.Conversation, m.Seq, m.Sender.ID)
-		case im.UncountedForAll:
-			args = append(args, m.Conversation, m.Seq, im.SystemUser)
-		}
-	}
-	for part := range slices.Chunk(args, 3*insertRows) {
-		query := repeat("INSERT INTO uncounted (conversation, seq, user_id) VALUES ", "(?, ?, ?)", ", ", len(part)/3, "")
-		if _, err := q.ExecContext(ctx, query, part...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Lasts returns the end of each conversation, one index seek each; an empty one is
+// Lasts returns the end of each conversation, a few index seeks each; an empty one is
 // left out.
 func (db *DB) Lasts(ctx context.Context, convs []im.ConversationID) (lasts map[im.ConversationID]im.LastRef, err error) {
 	ctx, done := db.begin(ctx, "lasts")
@@ -115,7 +47,9 @@ func (db *DB) Lasts(ctx context.Context, convs []im.ConversationID) (lasts map[i
 			return nil, err
 		}
 		for _, r := range rows {
-			lasts[r.conv] = r.last
+			if r.last.Seq > 0 {
+				lasts[r.conv] = r.last
+			}
 		}
 	}
 	return lasts, nil
@@ -138,9 +72,9 @@ func (db *DB) FindStored(ctx context.Context, keys []im.SendKey) (found map[im.S
 }
 
 func (db *DB) findKeys(ctx context.Context, keys []im.SendKey, found map[im.SendKey]im.StoredRef, parked bool) error {
-	query := "SELECT conversation, sender, client_msg_id, seq, id, stored_at, content_hash FROM messages WHERE "
+	query := findStored
 	if parked {
-		query = "SELECT conversation, sender, client_msg_id, 0, 0, 0, content_hash FROM dead WHERE "
+		query = findParked
 	}
 	for part := range slices.Chunk(keys, findKeys) {
 		args := make([]any, 0, 3*len(part))
@@ -148,7 +82,7 @@ func (db *DB) findKeys(ctx context.Context, keys []im.SendKey, found map[im.Send
 			args = append(args, k.Conversation, k.Sender, k.ClientMsgID)
 		}
 		rows, err := db.r.QueryContext(ctx,
-			repeat(query, "(conversation = ? AND sender = ? AND client_msg_id = ?)", " OR ", len(part), ""), args...)
+			repeat(query, findStoredRow, " OR ", len(part), ""), args...)
 		if err != nil {
 			return err
 		}
@@ -182,7 +116,7 @@ func (db *DB) LastMessages(ctx context.Context, at map[im.ConversationID]im.Seq)
 	}
 	for part := range slices.Chunk(args, 2*findKeys) {
 		messages, err := queryAll(ctx, db.r, scanMessage,
-			repeat("SELECT "+messageColumns+" FROM messages WHERE ", "(conversation = ? AND seq = ?)", " OR ", len(part)/2, ""), part...)
+			repeat(lastMessages, lastMessagesRow, " OR ", len(part)/2, ""), part...)
 		if err != nil {
 			return nil, err
 		}

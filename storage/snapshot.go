@@ -8,33 +8,31 @@ import (
 )
 
 // stateQuery reads a user's conversations as the projection holds them: for each
-// one seek to the end of the conversation, one to the other side's row, one to the
-// last uncounted row. ORDER BY … LIMIT 1 rather than MAX(): MySQL turns only the
-// former into a seek where the conversation comes from an outer row.
-const stateQuery = `
-SELECT m.conversation, m.join_seq, m.leave_seq, m.delivered_seq, m.read_seq, m.floor_seq,
-	COALESCE(p.delivered_seq, 0), COALESCE(p.read_seq, 0), COALESCE(e.seq, 0), COALESCE(e.id, 0),
-	COALESCE((SELECT x.seq FROM uncounted x WHERE x.conversation = m.conversation AND x.user_id IN (0, m.user_id)
-		ORDER BY x.seq DESC LIMIT 1), 0)
+// one seeks to the end of the conversation, to the other side's row and to the last
+// uncounted row.
+func (d *dialect) stateQuery() string {
+	return `SELECT m.conversation, m.join_seq, m.leave_seq, m.delivered_seq, m.read_seq, m.floor_seq,
+	COALESCE(p.delivered_seq, 0), COALESCE(p.read_seq, 0), ` + lastSeqAndID("m.conversation", d.byPrimary) + `,
+	COALESCE((SELECT n.seq FROM uncounted n WHERE n.conversation = m.conversation AND n.user_id IN (0, m.user_id)
+		ORDER BY n.seq DESC LIMIT 1), 0)
 FROM members m
-LEFT JOIN messages e ON e.conversation = m.conversation AND e.seq =
-	(SELECT x.seq FROM messages x WHERE x.conversation = m.conversation ORDER BY x.seq DESC LIMIT 1)
 LEFT JOIN members p ON SUBSTR(m.conversation, 1, 1) = 'd' AND p.conversation = m.conversation AND p.user_id <> m.user_id
 WHERE m.user_id = ?`
+}
 
 // UserStates reads every conversation of u, complete, in no order, from which the
 // projection in Redis is rebuilt. LastChange and Unread are not filled in.
 func (db *DB) UserStates(ctx context.Context, u im.UserID) (states []im.ConversationState, err error) {
 	ctx, done := db.begin(ctx, "user_states")
 	defer done(&err)
-	return queryAll(ctx, db.r, scanState(u), stateQuery, u)
+	return queryAll(ctx, db.r, scanState(u), db.d.stateQuery(), u)
 }
 
 // UserState reads one conversation of u; im.ErrNotFound where they were never in it.
 func (db *DB) UserState(ctx context.Context, u im.UserID, c im.ConversationID) (state im.ConversationState, err error) {
 	ctx, done := db.begin(ctx, "user_state")
 	defer done(&err)
-	states, err := queryAll(ctx, db.r, scanState(u), stateQuery+" AND m.conversation = ?", u, c)
+	states, err := queryAll(ctx, db.r, scanState(u), db.d.stateQuery()+" AND m.conversation = ?", u, c)
 	if err == nil && len(states) == 0 {
 		err = im.ErrNotFound
 	}
@@ -63,7 +61,7 @@ func (db *DB) Undelivered(ctx context.Context, u im.UserID, c im.ConversationID,
 	return queryAll(ctx, db.r, func(rows *sql.Rows) (e im.OfflineEntry, err error) {
 		err = rows.Scan(&e.Seq, &e.ID)
 		return e, err
-	}, "SELECT seq, id FROM messages WHERE conversation = ? AND seq > ? AND sender <> ? ORDER BY seq DESC LIMIT ?", c, after, u, limit)
+	}, "SELECT seq, id FROM messages"+db.d.byPrimary+" WHERE conversation = ? AND seq > ? AND sender <> ? ORDER BY seq DESC LIMIT ?", c, after, u, limit)
 }
 
 // CountUncounted counts the seqs of c in (after, upTo] that do not count for u.

@@ -46,18 +46,18 @@ func (db *DB) UpsertExternal(ctx context.Context, users []im.ExternalUser) (prof
 		wanted[u.ExternalID] = u
 	}
 	var known map[string]im.Profile
-	for try := 0; ; try++ {
+	for range 5 {
 		err = db.transact(ctx, func(tx *sql.Tx) (err error) {
 			known, err = db.upsert(ctx, tx, wanted)
 			return err
 		})
-		// Another call created one of them at the same moment: this time it is an update.
-		if try < 2 && violates(err, "users_external_id", "users.external_id") {
-			continue
+		// Either the handle is somebody else's or another call created the user at this
+		// moment, and it is an update now.
+		if !violates(err, "users_", "users.") {
+			break
 		}
-		break
 	}
-	if violates(err, "users_handle", "users.handle") {
+	if violates(err, "users_", "users.") {
 		return nil, db.whoseHandle(ctx, wanted, err)
 	}
 	if err != nil {

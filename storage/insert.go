@@ -1,0 +1,178 @@
+package storage
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+const insertHead = "INSERT INTO messages (" + messageColumns + ") VALUES "
+
+const (
+	// insertRows and insertBytes bound one INSERT, below SQLite's 32,766 placeholders
+	// and the smallest default max_allowed_packet (16 MiB in MariaDB; escaping can
+	// double the content).
+	insertRows  = 1000
+	insertBytes = 4 << 20
+	// rowBytes is what a row takes beside its content, most of the time.
+	rowBytes = 320
+)
+
+// InsertMessages writes the rows as one plain multi-row INSERT, autocommitted, all
+// or none [S1]; a batch too large for one statement, or with uncounted rows in it,
+// is one transaction, rolled back on any error.
+func (db *DB) InsertMessages(ctx context.Context, rows []im.Message) (err error) {
+	if len(rows) == 0 {
+		return nil
+	}
+	ctx, done := db.begin(ctx, "insert_messages")
+	defer done(&err)
+	chunks := insertChunks(rows)
+	if len(chunks) == 1 && !slices.ContainsFunc(rows, func(m im.Message) bool { return m.Uncounted != im.CountedForAll }) {
+		return db.insertChunk(ctx, db.w, rows)
+	}
+	tx, err := db.w.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = tx.Rollback() // the first error is the one that says something
+		}
+	}()
+	for _, chunk := range chunks {
+		if err := db.insertChunk(ctx, tx, chunk); err != nil {
+			return err
+		}
+	}
+	if err := insertUncounted(ctx, tx, rows); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// insertChunks splits rows at insertRows and insertBytes.
+func insertChunks(rows []im.Message) [][]im.Message {
+	var chunks [][]im.Message
+	from, size := 0, 0
+	for i := range rows {
+		n := len(rows[i].Content) + rowBytes
+		if i > from && (i-from == insertRows || size+n > insertBytes) {
+			chunks = append(chunks, rows[from:i])
+			from, size = i, 0
+		}
+		size += n
+	}
+	return append(chunks, rows[from:])
+}
+
+func (db *DB) insertChunk(ctx context.Context, q querier, rows []im.Message) error {
+	if db.d.name == MySQL {
+		_, err := q.ExecContext(ctx, insertText(rows))
+		return err
+	}
+	args := make([]any, 0, len(rows)*12)
+	for i := range rows {
+		m := &rows[i]
+		args = append(args, string(m.Conversation), int64(m.Seq), int64(m.ID), int64(m.Sender.ID), string(m.ClientMsgID),
+			m.Sender.Handle, m.Sender.Nickname, m.Sender.Avatar, string(m.Type), []byte(m.Content), m.Hash[:], m.StoredAt)
+	}
+	_, err := q.ExecContext(ctx, repeat(insertHead, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ", ", len(rows), ""), args...)
+	return err
+}
+
+// insertText is the whole statement for MySQL with its values in it. The driver
+// would write the same text (interpolateParams), by way of twelve boxed values a row.
+func insertText(rows []im.Message) string {
+	var b strings.Builder
+	size := len(insertHead)
+	for i := range rows {
+		size += len(rows[i].Content)*9/8 + rowBytes
+	}
+	b.Grow(size)
+	b.WriteString(insertHead)
+	var number [20]byte
+	integer := func(n uint64) {
+		b.WriteByte(',')
+		b.Write(strconv.AppendUint(number[:0], n, 10))
+	}
+	for i := range rows {
+		m := &rows[i]
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('(')
+		quote(&b, string(m.Conversation))
+		integer(uint64(m.Seq))
+		integer(uint64(m.ID))
+		integer(uint64(m.Sender.ID))
+		for _, s := range [...]string{string(m.ClientMsgID), m.Sender.Handle, m.Sender.Nickname, m.Sender.Avatar, string(m.Type)} {
+			b.WriteByte(',')
+			quote(&b, s)
+		}
+		quoteBytes(&b, m.Content)
+		quoteBytes(&b, m.Hash[:])
+		b.WriteByte(',')
+		b.Write(strconv.AppendInt(number[:0], m.StoredAt, 10))
+		b.WriteByte(')')
+	}
+	return b.String()
+}
+
+// quote writes s as a MySQL literal that means the same in every sql_mode: whether
+// the backslash escapes is a setting, so what has one in it is written in hex. The
+// connection is utf8mb4, where no byte of a longer character looks like a quote.
+func quote(b *strings.Builder, s string) {
+	if strings.IndexByte(s, '\\') >= 0 {
+		b.WriteString("x'")
+		for i := range len(s) {
+			b.WriteByte(hexDigits[s[i]>>4])
+			b.WriteByte(hexDigits[s[i]&15])
+		}
+		b.WriteByte('\'')
+		return
+	}
+	b.WriteByte('\'')
+	for {
+		i := strings.IndexByte(s, '\'')
+		if i < 0 {
+			break
+		}
+		b.WriteString(s[:i+1])
+		b.WriteByte('\'')
+		s = s[i+1:]
+	}
+	b.WriteString(s)
+	b.WriteByte('\'')
+}
+
+const hexDigits = "0123456789abcdef"
+
+// quoteBytes is quote for what need not be text; p is only read.
+func quoteBytes(b *strings.Builder, p []byte) {
+	b.WriteString(", _binary ")
+	quote(b, unsafe.String(unsafe.SliceData(p), len(p)))
+}
+
+func insertUncounted(ctx context.Context, q querier, rows []im.Message) error {
+	var args []any
+	for _, m := range rows {
+		switch m.Uncounted {
+		case im.UncountedForSender:
+			args = append(args, m.Conversation, m.Seq, m.Sender.ID)
+		case im.UncountedForAll:
+			args = append(args, m.Conversation, m.Seq, im.SystemUser)
+		}
+	}
+	for part := range slices.Chunk(args, 3*insertRows) {
+		query := repeat("INSERT INTO uncounted (conversation, seq, user_id) VALUES ", "(?, ?, ?)", ", ", len(part)/3, "")
+		if _, err := q.ExecContext(ctx, query, part...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

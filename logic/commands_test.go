@@ -124,7 +124,7 @@ func TestHandle_AnswersEachCommand(t *testing.T) {
 		{`{"id":"2","cmd":"read","data":{"conversation_id":"d9-11","seq":1}}`, `{"id":"2","error":{"code":"not_found","message":"not found","retryable":false}}`, 0},
 		{`{"id":"2","cmd":"read","data":{"conversation_id":"d7-9","seq":-1}}`,
 			`{"id":"2","error":{"code":"invalid_request","message":"seq: not a whole number from 0 to 2^53-1","retryable":false}}`, 0},
-		{`{"id":"3","cmd":"ping"}`, `{"id":"3","data":{"position":{"epoch":"g","version":6},"server_time":1767225600000}}`, 0},
+		{`{"id":"3","cmd":"ping"}`, `{"id":"3","data":{"position":{"epoch":"g","version":5},"server_time":1767225600000}}`, 0},
 		{`{"id":"3","cmd":"ping","data":{"position":{"epoch":"g","version":5}}}`,
 			`{"id":"3","data":{"position":{"epoch":"g","version":6},"conversations":[{"conversation_id":"d7-9","last_seq":3,"last_change":0,"read_seq":2}],"has_more":true,"server_time":1767225600000}}`, 0},
 		{`{"id":"4","cmd":"refresh","data":{"token":"newer"}}`, `{"id":"4","data":{"expires_at":99}}`, 0},

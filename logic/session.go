@@ -129,15 +129,28 @@ func (s *Service) refresh(ctx context.Context, session *im.Session, r protocol.R
 func (s *Service) ping(ctx context.Context, session *im.Session, p protocol.Ping) (protocol.Pong, error) {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
+	pong, err := s.digest(ctx, session.User, p.Position)
+	if err != nil {
+		return protocol.Pong{}, err
+	}
 	if err := s.deps.Auth.Recheck(ctx, session.Identity); errors.Is(err, im.ErrUnauthenticated) {
 		return protocol.Pong{}, fmt.Errorf("recheck: %w", err)
 	}
-	var since im.Position
-	if p.Position != nil {
-		since = *p.Position
-	}
+	return pong, nil
+}
+
+// digest is what differs from a position; without one, only the present position.
+func (s *Service) digest(ctx context.Context, u im.UserID, since *im.Position) (protocol.Pong, error) {
 	pong := protocol.Pong{ServerTime: s.now().UnixMilli()}
-	changes, err := s.deps.Index.Changes(ctx, session.User, since, maxPage)
+	var changes im.Changes
+	var err error
+	if since != nil {
+		changes, err = s.deps.Index.Changes(ctx, u, *since, maxPage)
+	} else {
+		var list im.ListPage
+		list, err = s.deps.Index.List(ctx, u, 0, 1)
+		changes.Position, changes.Degraded = list.Position, list.Degraded
+	}
 	switch {
 	case away(err), err == nil && changes.Degraded:
 		pong.Degraded = true
@@ -145,11 +158,7 @@ func (s *Service) ping(ctx context.Context, session *im.Session, p protocol.Ping
 	case err != nil:
 		return protocol.Pong{}, fmt.Errorf("changes: %w", err)
 	}
-	pong.Position = changes.Position
-	if p.Position == nil {
-		return pong, nil
-	}
-	pong.StartOver, pong.HasMore = changes.Void, changes.HasMore
+	pong.Position, pong.StartOver, pong.HasMore = changes.Position, changes.Void, changes.HasMore
 	for _, st := range changes.States {
 		pong.Conversations = append(pong.Conversations, protocol.Digest{
 			ConversationID: st.Conversation, LastSeq: st.Top(), LastChange: st.LastChange, ReadSeq: st.Read,

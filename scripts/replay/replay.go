@@ -22,7 +22,7 @@ import (
 const (
 	workers     = 8                // HTTP calls at a time
 	window      = 512              // messages on their way at a time
-	flipsEach   = 6                // how often a person comes or goes during the replay
+	flips       = 1.4              // people who come or go per message: each six times in the whole log
 	outage      = 90 * time.Second // an engine that is away longer fails the replay
 	readWaiting = 4096             // reads waiting for a worker; beyond it a read is not asked for
 )
@@ -149,10 +149,9 @@ func (r *replay) send(ctx context.Context) error {
 			p.comeOnline(ctx, r.wantRead)
 		}
 	}
-	flip := float64(flipsEach*len(r.order)) / float64(len(r.lines))
 	owed, report := 0.0, time.Now()
 	for i, l := range r.lines {
-		for owed += flip; owed >= 1; owed-- {
+		for owed += flips; owed >= 1; owed-- {
 			if p := r.order[r.rand.IntN(len(r.order))]; !p.online() {
 				p.comeOnline(ctx, r.wantRead)
 			} else {

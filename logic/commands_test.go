@@ -72,6 +72,7 @@ func TestConnect_RefusalsSayWhetherToComeBack(t *testing.T) {
 		{"garbage", `{`, nil, "invalid_request", 4401},
 		{"a token of the wrong type", `{"id":"1","cmd":"connect","data":{"token":7}}`, nil, "invalid_request", 4401},
 		{"no device", `{"id":"1","cmd":"connect","data":{"token":"good"}}`, nil, "invalid_request", 4401},
+		{"a platform too long", `{"id":"1","cmd":"connect","data":{"token":"good","device":"phone","platform":"` + strings.Repeat("x", 1000) + `"}}`, nil, "invalid_request", 4401},
 		{"a bad token", `{"id":"1","cmd":"connect","data":{"token":"bad","device":"phone"}}`, nil, "unauthenticated", 4401},
 		{"a token of another device", `{"id":"1","cmd":"connect","data":{"token":"good","device":"tablet"}}`, nil, "forbidden", 4403},
 		{"MySQL away", good, func(w *world) { w.fail["Verify"] = im.ErrStore }, "store_unavailable", 1013},

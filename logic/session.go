@@ -40,7 +40,7 @@ func (s *Service) connect(ctx context.Context, hello protocol.Hello, req protoco
 	if err := protocol.DecodeData(req.Data, &c); err != nil {
 		return nil, none, err
 	}
-	if err := c.Device.Validate(); err != nil {
+	if err := checkDevice(c.Device, c.Platform); err != nil {
 		return nil, none, err
 	}
 	ctx, cancel := s.within(ctx)

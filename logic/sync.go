@@ -10,9 +10,15 @@ import (
 )
 
 // Sync returns everything that a starting client needs, in one round trip; with a
-// position of this generation only what changed since, oldest change first.
+// position of this generation only what changed since, oldest change first. Before
+// pages on through a full one; those pages leave out the offline sources, which the
+// first has named.
 func (s *Service) Sync(ctx context.Context, who im.Identity, req protocol.Sync) (protocol.Synced, error) {
 	limit, err := pageLimit(req.Limit, maxPage)
+	if err != nil {
+		return protocol.Synced{}, err
+	}
+	before, err := syncBefore(req)
 	if err != nil {
 		return protocol.Synced{}, err
 	}
@@ -40,7 +46,7 @@ func (s *Service) Sync(ctx context.Context, who im.Identity, req protocol.Sync) 
 		}
 	}
 	if out.Full {
-		list, err := s.deps.Index.List(ctx, who.User, 0, limit)
+		list, err := s.deps.Index.List(ctx, who.User, before, limit)
 		if err != nil {
 			return protocol.Synced{}, fmt.Errorf("sync list: %w", storeError(err))
 		}
@@ -48,14 +54,31 @@ func (s *Service) Sync(ctx context.Context, who im.Identity, req protocol.Sync) 
 		out.UnreadTotal, out.Degraded = list.UnreadTotal, list.Degraded
 		out.Next = nextPage(list)
 	}
-	offline, err := s.OfflineSources(ctx, who)
-	if err != nil {
-		return protocol.Synced{}, err
+	offline := protocol.OfflineSources{Items: []protocol.OfflineSource{}}
+	if before == 0 {
+		if offline, err = s.OfflineSources(ctx, who); err != nil {
+			return protocol.Synced{}, err
+		}
 	}
 	rows, whole := s.rows(ctx, who.User, states)
 	out.Offline, out.Conversations = offline.Items, rows
 	out.Degraded = out.Degraded || offline.Degraded || !whole
 	return out, nil
+}
+
+// syncBefore reads the place to page on from; 0 is the top.
+func syncBefore(req protocol.Sync) (im.MessageID, error) {
+	switch {
+	case req.Before == "":
+		return 0, nil
+	case req.Position != nil:
+		return 0, im.Invalid("before", "goes without a position")
+	}
+	before, err := im.ParseMessageID(req.Before)
+	if err != nil {
+		return 0, im.Invalid("before", "not what a page gave as next")
+	}
+	return before, nil
 }
 
 // Conversations returns a page of the user's list, newest first, from below before (0:

@@ -31,12 +31,12 @@ local ask = {'~ver'}
 for i = 1, n do ask[i + 1] = ARGV[2 + 3 * i] end
 local have = redis.call('HMGET', state, unpack(ask))
 
--- A lost version starts again above all that were: by the clock in milliseconds,
+-- A lost version starts again above all that were: by the clock in microseconds,
 -- which no user's changes outrun.
 local ver = tonumber(have[1])
 if not ver then
   local t = redis.call('TIME')
-  ver = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+  ver = tonumber(t[1]) * 1000000 + tonumber(t[2])
 end
 local before = ver
 

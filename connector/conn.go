@@ -39,10 +39,11 @@ type conn struct {
 	deaf      atomic.Bool   // closing: what arrives is dropped
 	dismissed atomic.Bool   // by us: what arrived and waits is dropped too
 	paused    atomic.Bool   // not read from: logic is behind; written with in held
+	crowded   atomic.Bool   // the outbox is half full: logic gets nothing until it is empty
 	over      atomic.Bool   // the descriptor is gone
 	cutOff    atomic.Bool   // to be closed whatever is still to be read
 
-	in         sync.Mutex // guards to inFlight
+	in         sync.Mutex // guards to inFlight; taken inside out, never around it
 	inbox      [][]byte   // messages not yet handed to logic
 	inboxBytes int
 	running    bool               // a worker has it, or it stands in line for one
@@ -84,9 +85,6 @@ const (
 	// message of the largest size and a burst of small ones.
 	inboxMessages = 64
 	inboxBytes    = 128 << 10
-	// maxInFlight bounds the unanswered messages of a connection: half of the outbox's
-	// frames, where the answers will go.
-	maxInFlight = 128
 	// turnLength is how many messages one connection gets handed over before the next
 	// has its turn.
 	turnLength = 16
@@ -210,9 +208,11 @@ func (c *conn) startTurn() bool {
 	return true
 }
 
-// due says whether there is a message that logic may have now. With in held.
+// due says whether there is a message that logic may have now. The answers to what
+// is in flight must find room in an outbox that is no more than half full: a client
+// that reads is never closed for asking much at once. With in held.
 func (c *conn) due() bool {
-	return len(c.inbox) > 0 && c.stage != connecting && c.inFlight < maxInFlight
+	return len(c.inbox) > 0 && c.stage != connecting && c.inFlight < c.s.cfg.OutboxFrames/2 && !c.crowded.Load()
 }
 
 // turn hands waiting messages to logic, on the pool, one after the other [P3].
@@ -356,9 +356,14 @@ func (c *conn) retire() {
 func (c *conn) ended() {
 	c.over.Store(true)
 	c.deaf.Store(true)
+	c.crowded.Store(false)
 	c.in.Lock()
+	start := c.startTurn()
 	running := c.running
 	c.in.Unlock()
+	if start {
+		c.s.readers.add(c)
+	}
 	if !running { // else by its turn, after the last message
 		c.s.release(c.id)
 	}

@@ -448,3 +448,6 @@ func (b *bench) in(t testing.TB) *bench {
 	c.t = t
 	return &c
 }
+
+// readSizeForTest is the most that one read can bring on top of a full inbox.
+const readSizeForTest = 32 << 10

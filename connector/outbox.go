@@ -131,6 +131,9 @@ func (c *conn) put(f []byte, k frameKind) (wake bool) {
 		}
 	}
 	c.box.add(f, k)
+	if len(c.box.frames) >= c.s.cfg.OutboxFrames/2 || c.box.bytes >= c.s.cfg.OutboxBytes/2 {
+		c.crowded.Store(true)
+	}
 	return c.startWriting()
 }
 
@@ -207,6 +210,14 @@ func (c *conn) drained() (more bool) {
 		c.behindSince = 0
 		c.box.add(nudge, push)
 		return true
+	}
+	if c.crowded.Swap(false) {
+		c.in.Lock()
+		start := c.startTurn()
+		c.in.Unlock()
+		if start {
+			c.s.readers.add(c)
+		}
 	}
 	c.box.release()
 	c.box, c.writing, c.blockedSince = nil, false, 0

@@ -1,0 +1,157 @@
+package connector
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// One message up and its answer down, client and server in one process.
+func BenchmarkEcho(bm *testing.B) {
+	for _, k := range []kind{byDefault, goroutines} {
+		bm.Run(string(k), func(bm *testing.B) {
+			c := start(bm, k, unlimited()).connected(1, "d")
+			m := masked(ws.OpText, true, repeat("x", 100))
+			bm.ReportAllocs()
+			for bm.Loop() {
+				c.write(m)
+				if _, err := c.frame(); err != nil {
+					bm.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// One frame to many connections, until all have read it.
+func BenchmarkPush(bm *testing.B) {
+	for _, k := range []kind{byDefault, goroutines} {
+		for _, n := range []int{1, 100, 1000} {
+			bm.Run(fmt.Sprintf("%s/%d", k, n), func(bm *testing.B) {
+				b := start(bm, k, unlimited())
+				d := protocol.Delivery{Frame: repeat("x", 100)}
+				var read sync.WaitGroup
+				size := len(textFrame(d.Frame))
+				for i := range n {
+					c := b.connected(i, "d")
+					d.Users = append(d.Users, im.UserID(i))
+					go func() { // ends with the connection
+						buf := make([]byte, 64<<10)
+						got := 0
+						for {
+							_ = c.nc.SetReadDeadline(time.Time{})
+							m, err := c.nc.Read(buf)
+							if err != nil {
+								return
+							}
+							for got += m; got >= size; got -= size {
+								read.Done()
+							}
+						}
+					}()
+				}
+				b.publish() // subscribed
+				batch := protocol.AppendDelivery(nil, &d)
+				start := cpu()
+				rounds := 0
+				bm.ReportAllocs()
+				for bm.Loop() {
+					read.Add(n)
+					b.pusher.batch(batch)
+					read.Wait()
+					rounds++
+				}
+				bm.ReportMetric(float64(cpu()-start)/1e3/float64(rounds*n), "cpu-µs/frame")
+			})
+		}
+	}
+}
+
+// The parser alone.
+func BenchmarkAssembler(bm *testing.B) {
+	a := &assembler{maxMessage: 64 << 10, maxFragments: 64}
+	m := masked(ws.OpText, true, repeat("x", 100))
+	b := make([]byte, len(m))
+	bm.ReportAllocs()
+	for bm.Loop() {
+		copy(b, m)
+		if _, why := a.feed(nil, b, discard{}); why != open {
+			bm.Fatal(why)
+		}
+	}
+}
+
+type discard struct{}
+
+func (discard) message([]byte, bool) protocol.Close      { return open }
+func (discard) control(ws.OpCode, []byte) protocol.Close { return open }
+
+func cpu() time.Duration {
+	var r syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// TestIdleFootprint measures; it judges only that a connection costs less than 2 KB.
+// The clients are raw descriptors in this same process: two a connection.
+func TestIdleFootprint(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("CURLEW_IDLE_CONNECTIONS"))
+	if err != nil {
+		t.Skip("set CURLEW_IDLE_CONNECTIONS (under half of the descriptors) to measure an idle connection")
+	}
+	b := start(t, byDefault, unlimited())
+	b.dir = nil
+	addr, err := net.ResolveTCPAddr("tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := resident(t)
+	for i := range n {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Close(fd)
+		if err := syscall.Connect(fd, &syscall.SockaddrInet4{Port: addr.Port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			t.Fatal(err)
+		}
+		m := join2([]byte(request+"\r\n"), masked(ws.OpText, true, fmt.Appendf(nil, "connect %d device-%012d", i, i)))
+		if _, err := syscall.Write(fd, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all are connected", func() bool { return int(value(t, b.metrics.sessions)) == n })
+	after := resident(t)
+	per := float64(after-before) / float64(n)
+	start := cpu()
+	time.Sleep(5 * time.Second)
+	t.Logf("%d idle sessions: %.0f bytes each, %d goroutines, %.2f %% of a core", n, per, runtime.NumGoroutine(), 100*float64(cpu()-start)/float64(5*time.Second))
+	if per > 2048 {
+		t.Errorf("%.0f bytes each", per)
+	}
+}
+
+// resident is this process's memory, without what the collector would give back.
+func resident(t *testing.T) int {
+	runtime.GC()
+	debug.FreeOSMemory()
+	data, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Skip(err)
+	}
+	pages, _ := strconv.Atoi(strings.Fields(string(data))[1])
+	return pages * os.Getpagesize()
+}

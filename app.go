@@ -175,7 +175,16 @@ func (a *App) openDB(ctx context.Context) (err error) {
 	}
 	a.closers = append(a.closers, a.db.Close)
 	a.db.Register(a.reg)
-	return a.db.WaitSchema(ctx)
+	if err := a.db.WaitSchema(ctx); err != nil {
+		return err
+	}
+	for _, p := range a.db.Check(ctx) {
+		if p.Fatal && a.cfg.Profile == "production" {
+			return fmt.Errorf("%s; mend: %s", p.What, p.Mend)
+		}
+		a.log.Warn("the database could be set better", "problem", p.What, "mend", p.Mend)
+	}
+	return nil
 }
 
 // awaitTopics waits for brokers that are away; topics that are missing or of another

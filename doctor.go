@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -91,9 +92,14 @@ func examineDB(ctx context.Context, cfg *configs.Config, log *slog.Logger, say f
 		defer db.Close()
 		err = db.Ping(ctx)
 	}
-	say("database answers", err, "is it running at the address in storage.dsn, and do user and password fit?")
-	if err != nil {
-		return
+	problems := []storage.Problem(nil)
+	if err == nil {
+		problems = db.Check(ctx)
 	}
-	say("database schema", db.CheckSchema(ctx), "run `curlew migrate` with an account that may create tables (storage.admin_dsn)")
+	if err != nil || len(problems) == 0 {
+		say("database", err, "is it running at the address in storage.dsn, and do user and password fit?")
+	}
+	for _, p := range problems {
+		say("database", errors.New(p.What), p.Mend)
+	}
 }

@@ -133,6 +133,13 @@ func (a *App) openAdmin(context.Context) (err error) {
 		a.add("api", a.api.Run)
 	}
 	if a.service != nil {
+		if a.cfg.Bridge() {
+			bridge, err := logic.NewGRPCServer(a.cfg.Logic.GRPC, a.service, a.log.With("part", "logic"), a.reg)
+			if err != nil {
+				return err
+			}
+			a.add("bridge", bridge.Run)
+		}
 		a.add("logic", a.service.Run, a.auth.Run, a.words.Run)
 		a.add("producer", func(ctx context.Context) error {
 			<-ctx.Done()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"slices"
 
@@ -73,6 +74,8 @@ type Connector struct {
 type Logic struct {
 	logic.Config `mapstructure:",squash"`
 	Auth         logic.AuthConfig
+	// GRPC is where connectors in other processes reach this one.
+	GRPC logic.GRPCServerConfig
 	// WordsFile is the list of words that the filter masks or refuses, read again when
 	// it changes (default none).
 	WordsFile string
@@ -187,11 +190,35 @@ func (c *Config) Validate() error {
 	if c.Plays(RoleJobs) {
 		errs = append(errs, c.Jobs.Validate())
 	}
+	if c.Bridge() {
+		errs = append(errs, c.Logic.GRPC.Validate())
+	}
+	if c.Profile == "dev" {
+		errs = append(errs, c.loopbackOnly())
+	}
 	if c.Plays(RoleLogic) || c.Plays(RoleAPI) {
 		errs = append(errs, c.Logic.Config.Validate(), c.Logic.Auth.Validate())
 	}
 	errs = append(errs, c.Admin.Validate())
 	return errors.Join(errs...)
+}
+
+// Bridge says that connectors of other processes call this one.
+func (c *Config) Bridge() bool { return c.Plays(RoleLogic) && !c.Plays(RoleConnector) }
+
+// loopbackOnly keeps the dev profile, which gives accounts to whoever asks and lifts
+// the limits, on this machine.
+func (c *Config) loopbackOnly() error {
+	for key, addr := range map[string]string{"api.listen": c.API.Listen, "connector.listen": c.Connector.Listen} {
+		host, _, err := net.SplitHostPort(addr)
+		if addr == "" || err != nil { // the default, or named by Validate
+			continue
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return fmt.Errorf("%s: %s is not a loopback address, and the dev profile serves no other", key, addr)
+		}
+	}
+	return nil
 }
 
 func (c *Config) onlyConnector() bool { return len(c.Roles) == 1 && c.Roles[0] == RoleConnector }

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"embed"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -48,7 +48,17 @@ func Migrate(ctx context.Context, cfg DBConfig, log *slog.Logger) (from, to int6
 	if err != nil {
 		return 0, 0, err
 	}
-	if from, to, err = p.GetVersions(ctx); err != nil {
+	if d.name == MySQL {
+		unlock, err := lockMigrations(ctx, pool)
+		if err != nil {
+			return 0, 0, err
+		}
+		defer unlock()
+	}
+	if to, err = schemaVersion(d); err != nil {
+		return 0, 0, err
+	}
+	if from, err = readSchema(ctx, pool); err != nil {
 		return 0, 0, fmt.Errorf("read the schema version: %w", classify(err))
 	}
 	if from > to {
@@ -69,33 +79,35 @@ func provider(pool *sql.DB, d *dialect) (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger())}
 	name := goose.DialectSQLite3
 	if d.name == MySQL {
 		name = goose.DialectMySQL
-		opts = append(opts, goose.WithSessionLocker(migrateLock{}))
 	}
-	return goose.NewProvider(name, pool, files, opts...)
+	return goose.NewProvider(name, pool, files, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 }
 
-// migrateLock keeps migrations of one database apart. It ends with its connection,
-// so a migration that was killed leaves no lock behind.
-type migrateLock struct{}
-
-var _ lock.SessionLocker = migrateLock{}
-
-func (migrateLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+// lockMigrations keeps migrations of one database apart. The lock is its
+// connection's and ends with it, so a migration that was killed leaves none behind.
+// (goose takes its own only after it has looked at the tables.)
+func lockMigrations(ctx context.Context, pool *sql.DB) (unlock func(), err error) {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("lock migrations: %w", classify(err))
+	}
+	unlock = func() {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // not back into the pool: closed, and the lock with it
+		_ = conn.Close()
+	}
 	var got sql.NullInt64
-	err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT('curlew_migrate_', DATABASE()), 60)").Scan(&got)
+	err = conn.QueryRowContext(ctx, "SELECT GET_LOCK(LEFT(CONCAT('curlew_migrate_', DATABASE()), 64), 60)").Scan(&got)
 	if err == nil && got.Int64 != 1 {
 		err = errors.New("another migration has been running for a minute")
 	}
-	return err
-}
-
-func (migrateLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	_, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(CONCAT('curlew_migrate_', DATABASE()))")
-	return err
+	if err != nil {
+		unlock()
+		return nil, fmt.Errorf("lock migrations: %w", classify(err))
+	}
+	return unlock, nil
 }
 
 // SchemaError says that the database's schema is not the one this program needs.
@@ -122,11 +134,7 @@ func (db *DB) CheckSchema(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	var have int64
-	err = db.r.QueryRowContext(ctx, "SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version WHERE is_applied = ?", true).Scan(&have)
-	if missingTable(err) {
-		err = nil
-	}
+	have, err := readSchema(ctx, db.r)
 	if err == nil && have != want {
 		err = &SchemaError{Have: have, Want: want}
 	}
@@ -147,6 +155,16 @@ func (db *DB) WaitSchema(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// readSchema is the version of the last migration that was applied, 0 where there
+// was none.
+func readSchema(ctx context.Context, pool *sql.DB) (have int64, err error) {
+	err = pool.QueryRowContext(ctx, "SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version WHERE is_applied = ?", true).Scan(&have)
+	if missingTable(err) {
+		return 0, nil
+	}
+	return have, err
 }
 
 // schemaVersion is the number of the last embedded migration.

@@ -1,0 +1,85 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// begin gives one call its deadline; done ends it, measures it and says what its
+// error means.
+func (db *DB) begin(ctx context.Context, op string) (context.Context, func(*error)) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.QueryTimeout)
+	return ctx, func(err *error) {
+		cancel()
+		if *err != nil {
+			*err = classify(*err)
+			if !errors.Is(*err, im.ErrNotFound) {
+				*err = fmt.Errorf("storage %s: %w", op, *err)
+			}
+		}
+		db.metrics.observe(op, start, *err)
+	}
+}
+
+// transact runs do in one transaction, again (twice at most) where the server broke
+// a deadlock by rolling it back. do must start from nothing each time.
+func (db *DB) transact(ctx context.Context, do func(tx *sql.Tx) error) error {
+	for try := 0; ; try++ {
+		err := db.once(ctx, do)
+		if err == nil || try == 2 || !isDeadlock(err) {
+			return err
+		}
+	}
+}
+
+func (db *DB) once(ctx context.Context, do func(tx *sql.Tx) error) error {
+	tx, err := db.w.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := do(tx); err != nil {
+		_ = tx.Rollback() // the first error is the one that says something
+		return err
+	}
+	return tx.Commit()
+}
+
+// queryAll runs a query and collects what scan makes of each row.
+func queryAll[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, rows.Err()
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// execOne runs a conditional change of one row and says whether it was there.
+func execOne(ctx context.Context, q querier, query string, args ...any) (bool, error) {
+	res, err := q.ExecContext(ctx, query, args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n == 1, err
+}

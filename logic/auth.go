@@ -181,7 +181,6 @@ func (a *Auth) issue(ctx context.Context, p im.Profile, d im.DeviceID, platform 
 	if err != nil {
 		return protocol.Tokens{}, fmt.Errorf("save login: %w", err)
 	}
-	a.trimDevices(ctx, p.ID, d)
 	return a.pair(p, d, platform, state, refresh, expires)
 }
 

@@ -31,9 +31,6 @@ type AuthConfig struct {
 	// LookupPerMinute bounds searches by handle per user (default 60; negative: none),
 	// so that handles are not enumerated.
 	LookupPerMinute int
-	// MaxDevices is how many devices a user stays logged in on (default 50); one more
-	// ends the one seen longest ago.
-	MaxDevices int
 	// ConcurrentHashes bounds password hashes computed at once (default GOMAXPROCS):
 	// each takes 19 MiB and about 30 ms of one core.
 	ConcurrentHashes int
@@ -72,8 +69,6 @@ func (c AuthConfig) Validate() error {
 		return bad("access_ttl", c.AccessTTL, "is not between 1m and 24h")
 	case c.RefreshTTL != 0 && c.RefreshTTL < max(c.AccessTTL, time.Minute):
 		return bad("refresh_ttl", c.RefreshTTL, "is below access_ttl or 1m")
-	case c.MaxDevices < 0 || c.MaxDevices > 1000:
-		return bad("max_devices", c.MaxDevices, "is not between 0 and 1000")
 	case c.ConcurrentHashes < 0 || c.ConcurrentHashes > 1024:
 		return bad("concurrent_hashes", c.ConcurrentHashes, "is not between 0 and 1024")
 	case c.WaitingHashes < 0:
@@ -112,7 +107,6 @@ func (c AuthConfig) withDefaults() AuthConfig {
 	def(&c.LoginPerMinute, 20)
 	def(&c.RegisterPerMinute, 10)
 	def(&c.LookupPerMinute, 60)
-	def(&c.MaxDevices, 50)
 	def(&c.ConcurrentHashes, runtime.GOMAXPROCS(0))
 	def(&c.WaitingHashes, 64)
 	def(&c.StateCacheSize, 100_000)

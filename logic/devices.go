@@ -1,10 +1,8 @@
 package logic
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -36,22 +34,4 @@ func (a *Auth) RevokeDevice(ctx context.Context, who im.Identity, d im.DeviceID)
 	a.states.revoke(who.User, d)
 	a.closeSessions(ctx, who.User, d)
 	return nil
-}
-
-// trimDevices logs out the devices seen longest ago where a login made one too many.
-// Best effort: the next login tries again.
-func (a *Auth) trimDevices(ctx context.Context, u im.UserID, keep im.DeviceID) {
-	devices, err := a.accounts.Devices(ctx, u)
-	if err != nil || len(devices) <= a.cfg.MaxDevices {
-		return
-	}
-	slices.SortFunc(devices, func(x, y im.Device) int { return cmp.Compare(y.SeenAt, x.SeenAt) })
-	for _, d := range devices[a.cfg.MaxDevices:] {
-		if d.ID == keep {
-			continue
-		}
-		if err := a.RevokeDevice(ctx, im.Identity{User: u}, d.ID); err != nil {
-			a.log.Warn("device beyond the limit stays logged in", "user", u, "device", d.ID, "err", err)
-		}
-	}
 }

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -68,8 +68,8 @@ func (a *audiences) UnmarshalJSON(b []byte) error {
 
 // UnmarshalJSON refuses claims that stand twice: readers differ in which they take.
 func (c *claims) UnmarshalJSON(b []byte) error {
-	if err := uniqueKeys(b); err != nil {
-		return err
+	if !uniqueKeys(b) {
+		return errClaims
 	}
 	in := struct {
 		*plainClaims
@@ -88,44 +88,41 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 
 var errClaims = errors.New("bad claims")
 
-// uniqueKeys checks an object's own keys. encoding/json folds their case, also of two
-// letters beyond ASCII, so case counts for nothing and such letters are refused.
-func uniqueKeys(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return errClaims
-	}
-	seen := make(map[string]bool, 16)
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := t.(string)
-		key, ascii := foldASCII(name)
-		if seen[key] || !ascii {
-			return errClaims
-		}
-		seen[key] = true
-		var skip json.RawMessage
-		if err := dec.Decode(&skip); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// maxClaims bounds the claims of a token; ours have twelve.
+const maxClaims = 32
 
-func foldASCII(s string) (folded string, ascii bool) {
-	b := []byte(s)
-	for i, c := range b {
-		if c >= utf8.RuneSelf {
-			return "", false
-		}
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
+// uniqueKeys walks an object's own keys, in JSON that encoding/json has found valid.
+// That folds case where it matches names, so two keys are one here as well; a key
+// written with escapes is refused rather than read.
+func uniqueKeys(b []byte) bool {
+	var keys [maxClaims][]byte
+	n, depth := 0, 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case '"':
+			start, escaped := i+1, false
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					escaped = true
+					i++
+				}
+			}
+			key, rest := b[start:i], bytes.TrimLeft(b[i+1:], " \t\r\n")
+			if depth != 1 || len(rest) == 0 || rest[0] != ':' {
+				continue // a value
+			}
+			if escaped || n == maxClaims || slices.ContainsFunc(keys[:n], func(k []byte) bool { return bytes.EqualFold(k, key) }) {
+				return false
+			}
+			keys[n] = key
+			n++
 		}
 	}
-	return string(b), true
+	return true
 }
 
 func (c *claims) good(now time.Time) bool {

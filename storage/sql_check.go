@@ -90,7 +90,10 @@ func (db *DB) checkMySQL(ctx context.Context) []Problem {
 	if err != nil {
 		return []Problem{{What: "mysql: settings cannot be read: " + err.Error(), Mend: "see above", Fatal: true}}
 	}
-	var problems []Problem
+	return checkSettings(values)
+}
+
+func checkSettings(values map[string]string) (problems []Problem) {
 	for _, s := range settings {
 		if v, known := values[s.name]; known && !s.good(v) {
 			problems = append(problems, Problem{What: "mysql: " + s.name + " is " + v, Mend: s.mend, Fatal: s.fatal})

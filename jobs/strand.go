@@ -76,8 +76,8 @@ func (s *strand) run() {
 // where the assignment has ended.
 func (s *strand) handle(ctx context.Context, items []*item, split bool) error {
 	attempts := s.r.cfg.UnknownAttempts
-	if split {
-		attempts = min(attempts, 2) // the whole was tried often enough
+	if split && len(items) > 1 {
+		attempts = min(attempts, 2) // the whole was tried often; one alone is again, before it is given up
 	}
 	careful := split || items[0].record.Offset < s.p.src.Horizon()
 	for try := 1; ; try++ {

@@ -1,0 +1,105 @@
+// Building the document. Text enters it as text nodes only, never as markup.
+
+// el makes an element. Attributes that start with "on" are listeners; true sets an
+// empty attribute, and false, null and undefined leave it out.
+export function el(tag, attributes = {}, ...children) {
+  const e = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith('on')) e.addEventListener(name.slice(2), value);
+    else set(e, name, value);
+  }
+  e.append(...children.filter((c) => c !== null && c !== undefined));
+  return e;
+}
+
+// set writes an attribute only where it changes, so that an unchanged row costs nothing.
+export function set(e, name, value) {
+  if (value === false || value === null || value === undefined) {
+    if (e.hasAttribute(name)) e.removeAttribute(name);
+    return;
+  }
+  const text = value === true ? '' : String(value);
+  if (e.getAttribute(name) !== text) e.setAttribute(name, text);
+}
+
+// say sets an element's text where it changes.
+export function say(e, text) {
+  if (e.textContent !== text) e.textContent = text;
+}
+
+// reconcile makes parent's children those of items, in their order, and keeps the
+// element of a key that stays: focus, selection and scroll position survive.
+export function reconcile(parent, items, keyOf, create, update) {
+  const old = new Map();
+  for (const e of parent.children) old.set(e.dataset.key, e);
+  let at = parent.firstElementChild;
+  for (const item of items) {
+    const key = keyOf(item);
+    let e = old.get(key);
+    if (e) {
+      old.delete(key);
+    } else {
+      e = create(item);
+      e.dataset.key = key;
+    }
+    update(e, item);
+    if (e === at) at = at.nextElementSibling;
+    else parent.insertBefore(e, at);
+  }
+  for (const e of old.values()) e.remove();
+}
+
+const paths = {
+  clock: ['M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 0 0 0-11', 'M8 5v3.2l2.2 1.3'],
+  check: ['M2.5 8.6l3.4 3.4l7.6-8'],
+  checks: ['M1 8.6l3.4 3.4l7.6-8', 'M8.2 11.1l.9.9l7.6-8'],
+  alert: ['M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 0 0 0-11', 'M8 5v3.6', 'M8 10.9v.2'],
+};
+
+// icon draws one of the small signs; label is what it says to those who do not see it.
+export function icon(name, label) {
+  const ns = 'http://www.w3.org/2000/svg';
+  const svg = document.createElementNS(ns, 'svg');
+  svg.setAttribute('viewBox', name === 'checks' ? '0 0 18 16' : '0 0 16 16');
+  svg.setAttribute('class', `icon icon-${name}`);
+  svg.setAttribute('role', 'img');
+  svg.setAttribute('aria-label', label);
+  const title = document.createElementNS(ns, 'title');
+  title.textContent = label;
+  svg.append(title);
+  for (const d of paths[name]) {
+    const path = document.createElementNS(ns, 'path');
+    path.setAttribute('d', d);
+    svg.append(path);
+  }
+  return svg;
+}
+
+const tickIcons = {
+  sending: ['clock', 'sending'],
+  accepted: ['check', 'accepted'],
+  stored: ['check', 'stored'],
+  delivered: ['checks', 'delivered'],
+  read: ['checks', 'read'],
+  failed: ['alert', 'not sent'],
+};
+
+// tick shows in e how far a message has come; '' shows nothing.
+export function tick(e, state) {
+  if (e.dataset.state === state) return;
+  e.dataset.state = state;
+  e.replaceChildren(...(tickIcons[state] ? [icon(...tickIcons[state])] : []));
+}
+
+// avatar fills e with the initials of a profile, in one of eight colours of its own.
+export function avatar(e, profile) {
+  const id = profile?.id ?? '0';
+  const name = profile?.nickname || profile?.handle || '?';
+  if (e.dataset.of === id + name) return;
+  e.dataset.of = id + name;
+  const words = name.split(/[\s._-]+/u).filter(Boolean);
+  const letters = words.length > 1 ? [words[0], words.at(-1)] : [words[0] ?? '?'];
+  e.textContent = letters.map((w) => [...w][0]).join('').toLocaleUpperCase();
+  e.className = `avatar avatar-${Number(id) % 8}`;
+  e.setAttribute('aria-hidden', 'true');
+}

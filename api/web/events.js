@@ -1,0 +1,30 @@
+// A subject that tells listeners of changes, once per turn of the event loop however
+// many there were.
+
+export class Events {
+  #listeners = new Map();
+  #due = new Map();
+
+  on(name, listener) {
+    if (!this.#listeners.has(name)) this.#listeners.set(name, []);
+    this.#listeners.get(name).push(listener);
+  }
+
+  // changed tells of name soon; details of the same turn are gathered in a set.
+  changed(name, detail) {
+    if (this.#due.size === 0) queueMicrotask(() => this.#tell());
+    if (!this.#due.has(name)) this.#due.set(name, new Set());
+    this.#due.get(name).add(detail);
+  }
+
+  // now tells of name at once.
+  now(name, detail) {
+    for (const f of this.#listeners.get(name) ?? []) f(detail);
+  }
+
+  #tell() {
+    const due = this.#due;
+    this.#due = new Map();
+    for (const [name, details] of due) this.now(name, details);
+  }
+}

@@ -139,6 +139,9 @@ func (s *strand) lookUp(ctx context.Context, todo []*send) ([]*send, error) {
 			d.fate = duplicate
 		}
 		d.ref = ref
+		if e, known := s.ends.Peek(d.conv); known && e.last.Seq < ref.Seq {
+			s.ends.Remove(d.conv) // somebody else has written since
+		}
 	}
 	return rest, nil
 }

@@ -49,7 +49,7 @@ export class CatchUp {
         this.#hole(store.get(data.conversation_id));
         if (!store.mine(data)) {
           this.#receipts.delivered(store.get(data.conversation_id), data.seq);
-          if (news) store.now('arrived', data);
+          if (news) store.tell('arrived', data);
         }
         break;
       }

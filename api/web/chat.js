@@ -179,8 +179,8 @@ export class ChatView {
       case 'system': return el('li', { class: 'system', dir: 'auto' }, line.text);
       default:
         return el('li', { class: 'message' },
-          el('div', { class: 'bubble' },
-            el('span', { class: line.other ? 'text other' : 'text', dir: 'auto' }, line.text),
+          el('div', { class: 'bubble', dir: 'auto' },
+            el('span', { class: line.other ? 'text other' : 'text' }, line.text),
             el('span', { class: 'meta' }, el('time'), el('span', { class: 'ticks' }))));
     }
   }

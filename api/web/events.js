@@ -12,19 +12,19 @@ export class Events {
 
   // changed tells of name soon; details of the same turn are gathered in a set.
   changed(name, detail) {
-    if (this.#due.size === 0) queueMicrotask(() => this.#tell());
+    if (this.#due.size === 0) queueMicrotask(() => this.#flush());
     if (!this.#due.has(name)) this.#due.set(name, new Set());
     this.#due.get(name).add(detail);
   }
 
-  // now tells of name at once.
-  now(name, detail) {
+  // tell tells of name at once.
+  tell(name, detail) {
     for (const f of this.#listeners.get(name) ?? []) f(detail);
   }
 
-  #tell() {
+  #flush() {
     const due = this.#due;
     this.#due = new Map();
-    for (const [name, details] of due) this.now(name, details);
+    for (const [name, details] of due) this.tell(name, details);
   }
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -83,7 +84,7 @@ func Load(src Sources) (*Config, error) {
 		return nil, fmt.Errorf("configuration decoder: %w", err)
 	}
 	if err := dec.Decode(k.Raw()); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return nil, fmt.Errorf("configuration: %s", inKeys(err.Error()))
 	}
 	cfg.finish()
 	if err := cfg.Validate(); err != nil {
@@ -112,6 +113,19 @@ func FromEnvironment(path string, set map[string]string) (*Config, error) {
 		}
 	}
 	return Load(Sources{File: path, Env: os.Environ(), Set: set})
+}
+
+var fieldPath = regexp.MustCompile(`'[A-Z]\w*(\.\w+)*'`)
+
+// inKeys names settings as the file does: the decoder says 'Logic.Heartbeat'.
+func inKeys(text string) string {
+	return fieldPath.ReplaceAllStringFunc(text, func(path string) string {
+		parts := strings.Split(strings.Trim(path, "'"), ".")
+		for i, p := range parts {
+			parts[i] = snake(p)
+		}
+		return strings.Join(parts, ".")
+	})
 }
 
 // EnvName is the environment variable of a dotted path.

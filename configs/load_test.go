@@ -1,0 +1,101 @@
+package configs
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestLoad_NothingConfiguredIsDev(t *testing.T) {
+	c, err := Load(Sources{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, redis, kafka := c.Embedded()
+	if c.Profile != "dev" || !db || !redis || !kafka || !c.API.Demo || len(c.Roles) != len(Roles) {
+		t.Errorf("profile %s, embedded %v %v %v, demo %v, roles %v", c.Profile, db, redis, kafka, c.API.Demo, c.Roles)
+	}
+}
+
+func TestLoad_ExampleIsValidAndSetsWhatItSays(t *testing.T) {
+	c, err := Load(Sources{File: "curlew.example.yaml"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Profile != "production" || c.API.Demo || c.Queue.Replication != 3 || c.Logic.Heartbeat != 25*time.Second ||
+		c.Storage.Redis.Username != "curlew" || c.Connector.Upstream.Addresses[0] != "127.0.0.1:8095" || c.Logic.Auth.ServerKeys[0].ID != "backend" {
+		t.Errorf("the example does not arrive: %+v", c)
+	}
+}
+
+func TestLoad_LaterSourcesWin(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("profile: bench\nlogic:\n  heartbeat: 5s\n  waiters: 5\njobs:\n  pool: 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(Sources{
+		File: file,
+		Env: []string{"CURLEW_LOGIC_HEARTBEAT=6s", "CURLEW_JOBS_POOL=4", "CURLEW_KAFKA_ADDRS=a:1,b:2",
+			"CURLEW_SERVER_KEY=k:0123456789012345678901234567890123", "CURLEW_MYSQL_DSN=u:p@tcp(h:1)/d", "CURLEW_ELSE=x", "PATH=/"},
+		Set: map[string]string{"jobs.pool": "5"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Logic.Heartbeat != 6*time.Second || c.Logic.Waiters != 5 || c.Jobs.Pool != 5 ||
+		strings.Join(c.Queue.Brokers, " ") != "a:1 b:2" || c.Logic.Auth.ServerKeys[0].ID != "k" || c.Storage.Dialect != "mysql" {
+		t.Errorf("heartbeat %s, waiters %d, pool %d, brokers %v, keys %v", c.Logic.Heartbeat, c.Logic.Waiters, c.Jobs.Pool, c.Queue.Brokers, c.Logic.Auth.ServerKeys)
+	}
+}
+
+func TestLoad_NamesWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		set        map[string]string
+	}{
+		{"unknown key", "logic.hartbeat", map[string]string{"logic.hartbeat": "5s"}},
+		{"unknown profile", "profile", map[string]string{"profile": "prod"}},
+		{"unknown role", "roles", map[string]string{"roles": "api,cook"}},
+		{"not a duration", "logic.heartbeat", map[string]string{"logic.heartbeat": "soon"}},
+		{"out of range", "logic.heartbeat", map[string]string{"logic.heartbeat": "5m"}},
+		{"production without stores", "storage.redis.addr", map[string]string{"profile": "production"}},
+		{"production without keys", "logic.auth.keys_file", map[string]string{"profile": "production"}},
+		{"a role alone on embedded stores", "queue.brokers", map[string]string{"profile": "dev", "roles": "jobs"}},
+		{"dev for everybody", "api.listen", map[string]string{"profile": "dev", "api.listen": "0.0.0.0:8080"}},
+		{"secret too short", "server_keys[0].secret", map[string]string{"logic.auth.server_keys": ""}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			src := Sources{Set: c.set}
+			if c.name == "secret too short" {
+				src = Sources{Env: []string{"CURLEW_SERVER_KEY=k:short"}}
+			}
+			if c.name == "unknown key" {
+				c.want = "hartbeat"
+			}
+			_, err := Load(src)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v does not name %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestPaths_EachHasAnEnvironmentVariableOfItsOwn(t *testing.T) {
+	seen := map[string]string{}
+	for _, p := range Paths() {
+		if p != strings.ToLower(p) {
+			t.Errorf("%s: capitals", p)
+		}
+		if other, twice := seen[EnvName(p)]; twice {
+			t.Errorf("%s and %s share %s", p, other, EnvName(p))
+		}
+		seen[EnvName(p)] = p
+	}
+	for name, p := range spoken {
+		if seen[EnvName(p)] != p {
+			t.Errorf("%s names %s, which is no setting", name, p)
+		}
+	}
+}

@@ -1,9 +1,12 @@
 package connector
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -26,12 +29,15 @@ func BenchmarkEcho(bm *testing.B) {
 			c := start(bm, k, unlimited()).connected(1, "d")
 			m := masked(ws.OpText, true, repeat("x", 100))
 			bm.ReportAllocs()
+			start, rounds := cpu(), 0
 			for bm.Loop() {
 				c.write(m)
 				if _, err := c.frame(); err != nil {
 					bm.Fatal(err)
 				}
+				rounds++
 			}
+			bm.ReportMetric(float64(cpu()-start)/1e3/float64(rounds), "cpu-µs/op")
 		})
 	}
 }
@@ -105,44 +111,66 @@ func cpu() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// TestIdleFootprint measures; it judges only that a connection costs less than 2 KB.
-// The clients are raw descriptors in this same process: two a connection.
+// TestIdleFootprint measures, with its clients in another process; it judges only that
+// a session costs less than 2 KB.
 func TestIdleFootprint(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("CURLEW_IDLE_CONNECTIONS"))
 	if err != nil {
-		t.Skip("set CURLEW_IDLE_CONNECTIONS (under half of the descriptors) to measure an idle connection")
+		t.Skip("set CURLEW_IDLE_CONNECTIONS (below the limit of descriptors) to measure an idle session")
+	}
+	if addr := os.Getenv("CURLEW_IDLE_SERVER"); addr != "" {
+		idleClients(t, addr, n)
+		return
 	}
 	b := start(t, byDefault, unlimited())
-	b.dir = nil
-	addr, err := net.ResolveTCPAddr("tcp", b.addr)
+	b.routes = nowhere{} // the real ones are in Redis
+	before := resident(t)
+	clients := exec.Command(os.Args[0], "-test.run=TestIdleFootprint")
+	clients.Env = append(os.Environ(), "CURLEW_IDLE_SERVER="+b.addr)
+	hold, err := clients.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := resident(t)
-	for i := range n {
-		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer syscall.Close(fd)
-		if err := syscall.Connect(fd, &syscall.SockaddrInet4{Port: addr.Port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-			t.Fatal(err)
-		}
-		m := join2([]byte(request+"\r\n"), masked(ws.OpText, true, fmt.Appendf(nil, "connect %d device-%012d", i, i)))
-		if _, err := syscall.Write(fd, m); err != nil {
-			t.Fatal(err)
-		}
+	if err := clients.Start(); err != nil {
+		t.Fatal(err)
 	}
+	began := time.Now()
 	eventually(t, "all are connected", func() bool { return int(value(t, b.metrics.sessions)) == n })
-	after := resident(t)
-	per := float64(after-before) / float64(n)
+	t.Logf("connected in %s", time.Since(began))
+	per := float64(resident(t)-before) / float64(n)
 	start := cpu()
 	time.Sleep(5 * time.Second)
 	t.Logf("%d idle sessions: %.0f bytes each, %d goroutines, %.2f %% of a core", n, per, runtime.NumGoroutine(), 100*float64(cpu()-start)/float64(5*time.Second))
 	if per > 2048 {
 		t.Errorf("%.0f bytes each", per)
 	}
+	hold.Close()
+	if err := clients.Wait(); err != nil {
+		t.Error(err)
+	}
 }
+
+// idleClients connects n sessions and holds them until stdin ends.
+func idleClients(t *testing.T, addr string, n int) {
+	for i := range n {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		m := join2([]byte(request+"\r\n"), masked(ws.OpText, true, fmt.Appendf(nil, "connect %d device-%012d", i, i)))
+		if _, err := nc.Write(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+type nowhere struct{}
+
+func (nowhere) Register(context.Context, []im.SessionRef) ([]im.SessionRef, error) { return nil, nil }
+func (nowhere) Renew(context.Context, im.NodeID, []im.SessionRef) error            { return nil }
+func (nowhere) Remove(context.Context, []im.SessionRef) error                      { return nil }
 
 // resident is this process's memory, without what the collector would give back.
 func resident(t *testing.T) int {

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,7 +53,9 @@ const (
 	readSize       = 32 << 10 // of a loop's one buffer: half of the longest message
 	readsPerTurn   = 4        // then the next connection; level triggering brings it back
 	acceptsPerTurn = 64
-	listenBacklog  = 4096
+	// spareWait is between attempts to have a spare descriptor again.
+	spareWait     = 100 * time.Millisecond
+	listenBacklog = 4096
 	// sendBuffer bounds what the kernel holds for a client that does not read; by
 	// itself it would grow to megabytes.
 	sendBuffer = 256 << 10
@@ -71,14 +75,16 @@ const (
 type loop struct {
 	e                  *epoll
 	epfd               int
-	listener           int // -1 once closed
+	file               *os.File        // epfd, as something that Go's own poller waits for:
+	ready              syscall.RawConn // a loop that blocks in epoll_wait costs its thread the processor each time
+	listener           int             // -1 once closed
 	wakefd             int
 	spare              int // given up for a moment when descriptors run out
 	stopping, refusing atomic.Bool
 	assembler          assembler
 	buf                []byte
 
-	mu    sync.Mutex // guards slots and free, which the loop alone changes
+	mu    sync.Mutex // guards slots and free, which the loop alone changes, and the end of wakefd
 	slots []held
 	free  []uint32
 }
@@ -129,6 +135,13 @@ func newLoop(e *epoll, at netip.AddrPort) (l *loop, err error) {
 		}
 	}()
 	if l.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	if err = unix.SetNonblock(l.epfd, true); err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	l.file = os.NewFile(uintptr(l.epfd), "epoll")
+	if l.ready, err = l.file.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	if l.wakefd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
@@ -235,33 +248,49 @@ func (e *epoll) close() {
 }
 
 func (l *loop) wakeUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	_, _ = unix.Write(l.wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // full means awake already
 }
 
 func (l *loop) close() {
-	for _, fd := range []int{l.listener, l.wakefd, l.spare, l.epfd} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, fd := range []int{l.listener, l.wakefd, l.spare} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
+	}
+	if l.file != nil {
+		_ = l.file.Close()
 	}
 	l.listener, l.wakefd, l.spare, l.epfd = -1, -1, -1, -1
 }
 
 func (l *loop) run() {
 	events := make([]unix.EpollEvent, 256)
-	wait := -1
+	var n int
+	var failed error
+	look := func(fd uintptr) (found bool) {
+		for n, failed = unix.EpollWait(int(fd), events, 0); failed == unix.EINTR; {
+			n, failed = unix.EpollWait(int(fd), events, 0)
+		}
+		return n != 0
+	}
 	for !l.stopping.Load() {
-		n, err := unix.EpollWait(l.epfd, events, wait)
-		if n <= 0 {
-			if err != nil && !errors.Is(err, unix.EINTR) {
-				l.e.s.log.Error("epoll wait failed", "err", err)
-				break
-			}
-			wait = -1
-			runtime.Gosched()
+		if l.spare < 0 {
+			l.regain()
+			_ = l.file.SetReadDeadline(time.Now().Add(spareWait))
+		}
+		err := l.ready.Read(look)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			_ = l.file.SetReadDeadline(time.Time{})
 			continue
 		}
-		wait = 0 // look again before sleeping: a sleep costs the thread its processor
+		if err = errors.Join(err, failed); err != nil {
+			l.e.s.log.Error("epoll wait failed", "err", err)
+			break
+		}
 		for i := range events[:n] {
 			l.handle(&events[i])
 		}
@@ -322,20 +351,40 @@ func (l *loop) accept() {
 }
 
 // shed makes room by giving up the spare descriptor, takes the connection that
-// waits, and closes it: left in the backlog it would wake the loop for ever.
+// waits, and closes it: left in the backlog it would wake the loop for ever. Where
+// another thread is faster and takes the spare, the loop accepts nothing until it
+// has one again.
 func (l *loop) shed() bool {
 	if l.spare >= 0 {
 		_ = unix.Close(l.spare)
+		l.spare = -1
 	}
 	fd, _, err := unix.Accept4(l.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	if err == nil {
 		_ = unix.Close(fd)
 		l.e.s.metrics.handshakes.WithLabelValues("503").Inc()
 	}
-	if l.spare, _ = openSpare(); l.spare < 0 {
-		runtime.Gosched() // another thread was faster; the next event tries again
+	l.regain()
+	return err == nil && l.spare >= 0
+}
+
+// regain takes a spare descriptor and listens, or does not listen.
+func (l *loop) regain() {
+	var err error
+	if l.spare, err = openSpare(); err != nil {
+		l.spare = -1
 	}
-	return err == nil
+	if l.listener < 0 {
+		return
+	}
+	var events uint32
+	if l.spare >= 0 {
+		events = unix.EPOLLIN
+	}
+	ev := unix.EpollEvent{Events: events, Fd: -1} // listenerIndex
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, l.listener, &ev); err != nil {
+		l.e.s.log.Error("epoll change failed", "err", err)
+	}
 }
 
 func (l *loop) admit(fd int, sa unix.Sockaddr) {

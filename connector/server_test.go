@@ -213,6 +213,8 @@ func TestMessages_ReachLogicInOrderWithoutWaitingForAnswers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		b.up.mu.Lock()
+		defer b.up.mu.Unlock()
 		for i, m := range b.up.handled {
 			if m != fmt.Sprintf("later %d", i) {
 				t.Fatalf("message %d is %q", i, m)
@@ -381,7 +383,9 @@ func TestIdle_IsEnded(t *testing.T) {
 func TestToken_ExpiresUnlessRefreshed(t *testing.T) {
 	both(t, func(t *testing.T, k kind) {
 		b := start(t, k, unlimited())
+		b.up.mu.Lock()
 		b.up.expires = time.Now().Add(1200 * time.Millisecond).UnixMilli()
+		b.up.mu.Unlock()
 		short, long := b.connected(1, "d"), b.connected(2, "d")
 		m := fmt.Sprintf("refresh %d", time.Now().Add(time.Hour).UnixMilli())
 		long.text(m)

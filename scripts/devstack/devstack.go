@@ -24,9 +24,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// redisTick is how often miniredis's clock is moved: its keys expire only when told
-// how much time has passed, so this is the granularity of every TTL.
-const redisTick = 50 * time.Millisecond
+// redisTick and redisTickMost bound how often miniredis's clock is moved: its keys
+// expire only when told how much time has passed, so this is the granularity of every
+// TTL. Moving it sorts all keys (8 ms at 30,000 of them, measured), so with many it is
+// moved less often: a twentieth of the time at most goes into it.
+const (
+	redisTick     = 50 * time.Millisecond
+	redisTickMost = time.Second
+	redisTickPart = 20
+)
 
 // retentionSweep is how often kfake drops expired segments; its own sweep is hourly.
 const retentionSweep = 10 * time.Minute
@@ -80,16 +86,15 @@ func Start(dir string, log *slog.Logger) (*Stack, error) {
 
 // tick moves miniredis's clock and sweeps kfake's retention until Close.
 func (s *Stack) tick() {
-	t := time.NewTicker(redisTick)
-	defer t.Stop()
-	last, swept := time.Now(), time.Now()
+	last, swept, wait := time.Now(), time.Now(), redisTick
 	for {
 		select {
 		case <-s.stop:
 			return
-		case now := <-t.C:
+		case now := <-time.After(wait):
 			s.Redis.FastForward(now.Sub(last))
 			last = now
+			wait = min(max(redisTick, redisTickPart*time.Since(now)), redisTickMost)
 			if now.Sub(swept) >= retentionSweep {
 				s.Kafka.ApplyRetention()
 				swept = now

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,16 +105,19 @@ func (w *world) InsertMessages(ctx context.Context, rows []im.Message) error {
 	if err := w.enter("insert"); err != nil {
 		return err
 	}
+	for _, m := range rows {
+		if w.poison == nil {
+			break
+		}
+		if err := w.poison(m); err != nil {
+			return err
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	next := make(map[im.ConversationID]im.Seq)
 	for _, m := range rows {
 		key := im.SendKey{Conversation: m.Conversation, Sender: m.Sender.ID, ClientMsgID: m.ClientMsgID}
-		if w.poison != nil {
-			if err := w.poison(m); err != nil {
-				return err
-			}
-		}
 		if _, ok := w.keys[key]; ok {
 			return &im.DuplicateError{Key: im.DuplicateClientMsgID, Cause: errors.New("dup")}
 		}
@@ -334,6 +338,45 @@ func (w *world) Publish(ctx context.Context, batches map[im.NodeID][]byte) error
 		w.pushed = append(w.pushed, all...)
 	}
 	return nil
+}
+
+// eventually waits for a fact about the world, which f reads under its lock.
+func (w *world) eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		w.mu.Lock()
+		ok := f()
+		w.mu.Unlock()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 30 s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// brokenCache is a Redis that does not answer.
+type brokenCache struct {
+	*world
+	calls atomic.Int64
+}
+
+func (b *brokenCache) Project(context.Context, im.Projection) error {
+	b.calls.Add(1)
+	return im.ErrCache
+}
+
+func (b *brokenCache) Sessions(context.Context, []im.UserID) (map[im.UserID][]im.SessionRef, error) {
+	b.calls.Add(1)
+	return nil, im.ErrCache
+}
+
+func (b *brokenCache) Publish(context.Context, map[im.NodeID][]byte) error {
+	b.calls.Add(1)
+	return im.ErrCache
 }
 
 // logbook is one partition of the log, with the group's offset.

@@ -1,0 +1,132 @@
+package devtest
+
+import (
+	"net"
+	"sync"
+	"testing"
+)
+
+// Proxy stands before a server that others use too, so that a test can take it away
+// from itself alone.
+type Proxy struct {
+	t      testing.TB
+	target string
+	addr   string
+
+	mu      sync.Mutex // guards what follows
+	l       net.Listener
+	stopped bool
+	conns   map[net.Conn]bool
+	frozen  chan struct{} // closed unless paused
+	done    sync.WaitGroup
+}
+
+func newProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	open := make(chan struct{})
+	close(open)
+	p := &Proxy{t: t, target: target, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}, frozen: open}
+	p.Start()
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// Start lets connections through (again).
+func (p *Proxy) Start() {
+	p.t.Helper()
+	l, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.mu.Lock()
+	p.l, p.addr, p.stopped = l, l.Addr().String(), false
+	p.mu.Unlock()
+	p.done.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			p.done.Go(func() { p.carry(c) })
+		}
+	})
+}
+
+// Stop cuts all connections and refuses new ones, as the death of the server does.
+func (p *Proxy) Stop() {
+	p.Resume()
+	p.mu.Lock()
+	p.stopped = true
+	p.l.Close()
+	for c := range p.conns {
+		c.Close()
+	}
+	p.mu.Unlock()
+	p.done.Wait()
+}
+
+// Pause lets nothing through; connections stay, as with a frozen server.
+func (p *Proxy) Pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.frozen:
+		p.frozen = make(chan struct{})
+	default:
+	}
+}
+
+// Resume lets what was held up through.
+func (p *Proxy) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.frozen:
+	default:
+		close(p.frozen)
+	}
+}
+
+func (p *Proxy) carry(c net.Conn) {
+	s, err := net.Dial("tcp", p.target)
+	if err != nil {
+		c.Close()
+		return
+	}
+	p.mu.Lock()
+	p.conns[c], p.conns[s] = true, true
+	if p.stopped {
+		c.Close()
+		s.Close()
+	}
+	p.mu.Unlock()
+	var both sync.WaitGroup
+	both.Go(func() { p.pump(s, c) })
+	both.Go(func() { p.pump(c, s) })
+	both.Wait()
+	p.mu.Lock()
+	delete(p.conns, c)
+	delete(p.conns, s)
+	p.mu.Unlock()
+}
+
+func (p *Proxy) pump(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		p.mu.Lock()
+		open := p.frozen
+		p.mu.Unlock()
+		<-open
+		if n > 0 {
+			if _, werr := to.Write(b[:n]); werr != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}

@@ -244,6 +244,10 @@ func (c *conn) turn() (again bool) {
 		c.inFlight++
 		resume := c.paused.Load() && !c.leaving && len(c.inbox) <= inboxMessages/2 && c.inboxBytes <= inboxBytes/2
 		if resume {
+			c.heard.Store(c.s.wheel.now()) // what it said meanwhile has not been read
+			if c.partSince.Load() != 0 {
+				c.beginPart(c.s.cfg.FrameTimeout)
+			}
 			c.paused.Store(false)
 		}
 		c.in.Unlock()

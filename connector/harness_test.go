@@ -422,6 +422,7 @@ func (c *client) expectClose(code protocol.CloseCode) (reason string) {
 		if f, err := c.frame(); err == nil {
 			c.t.Fatalf("a frame behind the close frame: %+v", f.Header)
 		}
+		c.nc.Close()
 		return reason
 	}
 }

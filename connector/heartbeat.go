@@ -122,6 +122,7 @@ func (s *Server) look(c *conn, now uint32) (next uint32) {
 	c.in.Lock()
 	awaited := c.stage == hello && len(c.inbox) == 0 // in time if it waits for us
 	c.in.Unlock()
+	paused := c.paused.Load() // its silence is of our making; before the times that resuming sets
 	part := c.partSince.Load()
 	session := c.session.Load()
 	var why protocol.Close
@@ -134,9 +135,9 @@ func (s *Server) look(c *conn, now uint32) (next uint32) {
 		}
 	case awaited && due(since, s.cfg.AuthTimeout):
 		why = protocol.Close{Code: protocol.CloseAuthTimeout, Reason: "auth_timeout"}
-	case part != 0 && due(part, s.cfg.FrameTimeout):
+	case part != 0 && !paused && due(part, s.cfg.FrameTimeout):
 		why = protocol.Close{Code: protocol.ClosePolicy, Reason: "message_timeout"}
-	case !c.paused.Load() && due(c.heard.Load(), s.silence()):
+	case !paused && due(c.heard.Load(), s.silence()):
 		why = protocol.Close{Code: protocol.CloseGoingAway, Reason: "idle"}
 	case session != nil && s.expired(session.ExpiresAt, now, &next):
 		why = protocol.Close{Code: protocol.CloseUnauthenticated, Reason: "token_expired"}

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -34,8 +35,13 @@ func newNetPoller(s *Server) (poller, error) {
 	return p, nil
 }
 
+// keepAlive has the kernel ask a peer that was silent longer than a heartbeat, and
+// end the connection well before 60 s: a half-open one is not present.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 2}
+
 func (p *netPoller) listen(addr string) (net.Addr, error) {
-	l, err := net.Listen("tcp", addr)
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	l, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, err
 	}

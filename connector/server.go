@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	mrand "math/rand/v2"
@@ -43,6 +44,7 @@ type Server struct {
 	work     context.Context // of what was taken: outlives Run's context by the drain
 	live     atomic.Int64    // connections
 	draining atomic.Bool
+	listens  bool
 }
 
 // poller accepts connections and moves their bytes.
@@ -96,12 +98,16 @@ func (s *Server) Listen() (net.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connector.listen: %w", err)
 	}
+	s.listens = true
 	return a, nil
 }
 
 // Run serves, after Listen, until ctx ends, then drains [P10] and returns when all it
 // started is done: at most DrainTime, one CallTimeout and a few seconds later.
 func (s *Server) Run(ctx context.Context) error {
+	if !s.listens {
+		return errors.New("connector: Run before Listen")
+	}
 	var err error
 	if s.readers, err = newCrew(s.cfg.Workers, (*conn).turn); err != nil {
 		return fmt.Errorf("connector workers: %w", err)
@@ -144,14 +150,20 @@ func (s *Server) drain() {
 	t := time.NewTicker(10 * time.Millisecond)
 	defer t.Stop()
 	limit := spread + s.cfg.CallTimeout + lingerTime
+	late := spread
 	for sent := 0; s.live.Load() > 0 && time.Since(start) < limit; <-t.C {
 		due := len(all)
-		if past := time.Since(start); past < spread {
+		past := time.Since(start)
+		if past < spread {
 			due = int(float64(len(all)) * float64(past) / float64(spread))
 		}
 		for ; sent < due; sent++ {
 			all[sent].retire()
 			all[sent] = nil
+		}
+		if past > late { // who was let in at the very last moment
+			late = past + time.Second
+			s.poller.each(func(c *conn) { all = append(all, c) })
 		}
 	}
 }

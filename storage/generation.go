@@ -251,10 +251,10 @@ func (g *generations) actOnDoubt(ctx context.Context, r *Redis) error {
 		return err
 	}
 	lease := redis.NewBoolCmd(ctx, "set", keyDoubt, "1", "px", doubtLease.Milliseconds(), "nx")
-	if err := r.exec(ctx, lease); err != nil {
+	// A full Redis refuses the lease, but not that the generation goes.
+	if err := r.exec(ctx, lease); err != nil && !redis.IsOOMError(err) {
 		return err
-	}
-	if !lease.Val() {
+	} else if err == nil && !lease.Val() {
 		return nil // another process is at it
 	}
 	if err := g.reset(ctx, r, "doubt"); err != nil {

@@ -130,40 +130,47 @@ func (x *Index) List(ctx context.Context, u im.UserID, before im.MessageID, limi
 	return page, nil
 }
 
-// readList reads the states first and the order second: what moves in between is
-// newer than the position, so the client learns of it by Changes.
+// readList reads states and order at one instant: the next page begins below the
+// last message of this one, so both must say the same about it.
 func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, limit int) (
 	page im.ListPage, all map[im.ConversationID]im.ConversationState, gen im.Generation, err error) {
 	last := "+inf"
 	if before > 0 {
 		last = "(" + before.String()
 	}
+	// MULTI and not a script, which would take a large hash apart and put it together
+	// again; written out, because the generation lives in another slot.
 	token := getGeneration(ctx)
-	states := redis.NewMapStringStringCmd(ctx, "hgetall", stateKey(u))
-	seal := getSeal(ctx, convsKey(u))
-	order := redis.NewStringSliceCmd(ctx, "zrevrangebyscore", convsKey(u), last, "0", "limit", 0, limit+1)
-	if err := x.redis.exec(ctx, token, states, seal, order); err != nil {
+	instant := redis.NewSliceCmd(ctx, "exec")
+	err = x.redis.exec(ctx, token, redis.NewStatusCmd(ctx, "multi"),
+		redis.NewStatusCmd(ctx, "hgetall", stateKey(u)),
+		redis.NewStatusCmd(ctx, "zrangebyscore", convsKey(u), "-1", "-1"),
+		redis.NewStatusCmd(ctx, "zrevrangebyscore", convsKey(u), last, "0", "limit", 0, limit+1),
+		instant)
+	if err != nil {
 		return page, nil, "", err
 	}
 	gen = im.Generation(token.Val())
-	hash := states.Val()
-	if !sealed(gen, hash[fieldSeal], seal) {
-		return page, nil, gen, errUntrusted
-	}
-	if all, err = unpackAll(hash); err != nil {
+	hash, seal, order := texts(instant, 0), texts(instant, 1), texts(instant, 2)
+	all, own, err := unpackAll(hash)
+	if err != nil {
 		return page, nil, gen, fmt.Errorf("%w: %w", errUntrusted, err)
 	}
-	convs := order.Val()
-	if len(convs) > limit {
-		page.HasMore, convs = true, convs[:limit]
+	if gen == "" || own[fieldSeal] != string(gen) || !slices.Contains(seal, "~"+string(gen)) {
+		return page, nil, gen, errUntrusted
 	}
-	page.States = make([]im.ConversationState, 0, len(convs))
-	for _, c := range convs {
-		if s, ok := all[im.ConversationID(c)]; ok {
-			page.States = append(page.States, s)
+	if len(order) > limit {
+		page.HasMore, order = true, order[:limit]
+	}
+	page.States = make([]im.ConversationState, 0, len(order))
+	for _, c := range order {
+		s, ok := all[im.ConversationID(c)]
+		if !ok {
+			return page, nil, gen, errUntrusted
 		}
+		page.States = append(page.States, s)
 	}
-	page.Position = im.Position{Epoch: gen, Version: parseNumber(hash[fieldVersion])}
+	page.Position = im.Position{Epoch: gen, Version: parseNumber(own[fieldVersion])}
 	return page, all, gen, nil
 }
 
@@ -280,17 +287,18 @@ func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (uint64, bool, err
 	var all map[im.ConversationID]im.ConversationState
 	gen, degraded, err := x.trusted(ctx, "unread", u, false, func(ctx context.Context) (im.Generation, error) {
 		token := getGeneration(ctx)
-		states := redis.NewMapStringStringCmd(ctx, "hgetall", stateKey(u))
+		states := redis.NewStringSliceCmd(ctx, "hgetall", stateKey(u))
 		if err := x.redis.exec(ctx, token, states); err != nil {
 			return "", err
 		}
 		gen := im.Generation(token.Val())
-		if gen == "" || states.Val()[fieldSeal] != string(gen) {
-			return gen, errUntrusted
-		}
+		var own map[string]string
 		var err error
-		if all, err = unpackAll(states.Val()); err != nil {
+		if all, own, err = unpackAll(states.Val()); err != nil {
 			return gen, fmt.Errorf("%w: %w", errUntrusted, err)
+		}
+		if gen == "" || own[fieldSeal] != string(gen) {
+			return gen, errUntrusted
 		}
 		return gen, nil
 	})
@@ -311,19 +319,22 @@ func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (uint64, bool, err
 	return total, false, nil
 }
 
-func unpackAll(hash map[string]string) (map[im.ConversationID]im.ConversationState, error) {
-	all := make(map[im.ConversationID]im.ConversationState, len(hash))
-	for c, packed := range hash {
-		if c == fieldSeal || c == fieldVersion {
+// unpackAll reads the whole state hash: conversations, and the hash's own fields.
+func unpackAll(hash []string) (all map[im.ConversationID]im.ConversationState, own map[string]string, err error) {
+	all = make(map[im.ConversationID]im.ConversationState, len(hash)/2)
+	own = make(map[string]string, 2)
+	for ; len(hash) >= 2; hash = hash[2:] {
+		if hash[0] == fieldSeal || hash[0] == fieldVersion {
+			own[hash[0]] = hash[1]
 			continue
 		}
-		s, err := unpackState(im.ConversationID(c), packed)
+		s, err := unpackState(im.ConversationID(hash[0]), hash[1])
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		all[s.Conversation] = s
 	}
-	return all, nil
+	return all, own, nil
 }
 
 func getGeneration(ctx context.Context) *redis.StringCmd {
@@ -334,8 +345,17 @@ func getSeal(ctx context.Context, key string) *redis.StringSliceCmd {
 	return redis.NewStringSliceCmd(ctx, "zrangebyscore", key, "-1", "-1")
 }
 
-func sealed(gen im.Generation, state string, list *redis.StringSliceCmd) bool {
-	return gen != "" && state == string(gen) && slices.Contains(list.Val(), "~"+string(gen))
+// texts is one reply, a list of strings, out of those of an EXEC.
+func texts(exec *redis.SliceCmd, i int) []string {
+	if len(exec.Val()) <= i {
+		return nil
+	}
+	reply, _ := exec.Val()[i].([]any)
+	out := make([]string, len(reply))
+	for j, v := range reply {
+		out[j] = text(v)
+	}
+	return out
 }
 
 func text(v any) string {

@@ -53,7 +53,25 @@ func miniServer(t testing.TB) *redisServer {
 	s := &redisServer{name: "mini", addr: m.Addr(), mini: m,
 		ident: func(context.Context) (string, error) { return "mini", nil }}
 	s.admin = redis.NewClient(&redis.Options{Addr: m.Addr()})
-	t.Cleanup(func() { _ = s.admin.Close() })
+	stop := make(chan struct{})
+	var clock sync.WaitGroup
+	clock.Go(func() { // its clock for TTLs stands still by itself
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				m.FastForward(50 * time.Millisecond)
+			case <-stop:
+				return
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(stop)
+		clock.Wait()
+		_ = s.admin.Close()
+	})
 	return s
 }
 

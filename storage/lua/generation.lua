@@ -8,7 +8,8 @@ local token, identity = unpack(redis.call('HMGET', KEYS[1], 'token', 'identity')
 if ARGV[3] ~= '1' and token and identity == ARGV[1] then
   return {token, '0'}
 end
--- DEL comes first: a full Redis still allows it, and no generation voids all seals too.
+-- DEL comes first: a full Redis still allows it, and what a script does after a
+-- first write as well (7.0). Should it not, no generation voids all seals too.
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'token', ARGV[2], 'identity', ARGV[1])
 return {ARGV[2], '1'}

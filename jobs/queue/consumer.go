@@ -62,7 +62,11 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("consumer group %s: %w", c.group, err)
 	}
-	defer group.Close()
+	var member string
+	defer func() {
+		group.Close()
+		c.leave(member)
+	}()
 	for {
 		gen, err := group.Next(ctx)
 		switch {
@@ -73,6 +77,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 			c.log.Warn("join the group", "err", err)
 			continue
 		}
+		member = gen.MemberID
 		c.c.m.rebalances.WithLabelValues(string(c.lane)).Inc()
 		parts := gen.Assignments[c.c.Topic(c.lane)]
 		c.log.Info("partitions assigned", "generation", gen.ID, "partitions", len(parts))
@@ -89,6 +94,20 @@ func (c *Consumer) Run(ctx context.Context) error {
 			})
 		}
 	}
+}
+
+// leave says goodbye once more: the library does not where it was closed while the
+// group rebalanced, and the others would wait for this member until their timeout.
+func (c *Consumer) leave(member string) {
+	if member == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	// Mostly the broker has forgotten the member already, and says so.
+	_, _ = c.c.client.LeaveGroup(ctx, &kafka.LeaveGroupRequest{
+		GroupID: c.group, Members: []kafka.LeaveGroupRequestMember{{ID: member}},
+	})
 }
 
 // Place names a partition.

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,6 +40,34 @@ func BenchmarkEcho(bm *testing.B) {
 				rounds++
 			}
 			bm.ReportMetric(float64(cpu()-start)/1e3/float64(rounds), "cpu-µs/op")
+		})
+	}
+}
+
+// Many connections with messages in flight.
+func BenchmarkEcho_Parallel(bm *testing.B) {
+	for _, k := range []kind{byDefault, goroutines} {
+		bm.Run(string(k), func(bm *testing.B) {
+			b := start(bm, k, unlimited())
+			var user atomic.Int64
+			bm.SetParallelism(50)
+			bm.ReportAllocs()
+			start := cpu()
+			bm.RunParallel(func(pb *testing.PB) {
+				c := b.connected(int(user.Add(1)), "d")
+				const inFlight = 4
+				m := bytes.Repeat(masked(ws.OpText, true, repeat("x", 100)), inFlight)
+				for n := 0; pb.Next(); n++ {
+					if n%inFlight == 0 {
+						c.write(m)
+					}
+					if _, err := c.frame(); err != nil {
+						bm.Error(err)
+						return
+					}
+				}
+			})
+			bm.ReportMetric(float64(cpu()-start)/1e3/float64(bm.N), "cpu-µs/op")
 		})
 	}
 }

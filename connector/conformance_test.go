@@ -286,6 +286,19 @@ func TestAssembler_CutsMeanNothing(t *testing.T) {
 	}
 }
 
+// What is declared costs nothing; what has come, about twice its size at most [P2].
+func TestAssembler_AllocatesForWhatHasComeOnly(t *testing.T) {
+	a := &assembler{maxMessage: 64 << 10, maxFragments: 64}
+	m := masked(ws.OpText, true, repeat("x", 64<<10))
+	var f *fragment
+	for n := 20; n < len(m); n *= 3 {
+		f, _ = a.feed(nil, append([]byte(nil), m[:n]...), &transcript{})
+		if cap(f.message) > 2*n+64 {
+			t.Errorf("%d bytes came, %d are allocated", n, cap(f.message))
+		}
+	}
+}
+
 // transcript is what an assembler finds.
 type transcript struct{ said string }
 

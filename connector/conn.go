@@ -2,7 +2,6 @@ package connector
 
 import (
 	"bytes"
-	"context"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -267,18 +266,11 @@ func (c *conn) call(m []byte, first bool) {
 			c.close(protocol.Close{Code: protocol.CloseInternal})
 		}
 	}()
-	ctx, cancel := context.WithTimeout(c.s.work, c.s.cfg.CallTimeout)
 	if first {
-		c.s.up.Connect(ctx, protocol.Hello{Session: c.id, Node: c.s.node, IP: c.ip}, m, func(a protocol.ConnectAnswer) {
-			cancel()
-			c.connected(a)
-		})
+		c.s.up.Connect(c.s.callContext(), protocol.Hello{Session: c.id, Node: c.s.node, IP: c.ip}, m, c.connected)
 		return
 	}
-	c.s.up.Handle(ctx, c.session.Load(), m, func(a protocol.Answer) {
-		cancel()
-		c.handled(a)
-	})
+	c.s.up.Handle(c.s.callContext(), c.session.Load(), m, c.handled)
 }
 
 // connected takes logic's verdict on the first message. An accepted session is

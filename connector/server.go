@@ -42,7 +42,8 @@ type Server struct {
 	poller    poller
 
 	work     context.Context // of what was taken: outlives Run's context by the drain
-	live     atomic.Int64    // connections
+	calls    atomic.Pointer[callWindow]
+	live     atomic.Int64 // connections
 	draining atomic.Bool
 	listens  bool
 }
@@ -197,6 +198,26 @@ func (s *Server) release(id im.SessionID) {
 	if r, ok := s.up.(interface{ Release(im.SessionID) }); ok {
 		r.Release(id)
 	}
+}
+
+// callWindow is the context of the calls that begin within one tickTime: a context and
+// a timer for each message would cost more than parsing it.
+type callWindow struct {
+	ctx    context.Context
+	cancel context.CancelFunc // never called: others still use it, and it ends by itself
+	begun  time.Time
+}
+
+// callContext ends CallTimeout from now, or up to a tickTime earlier.
+func (s *Server) callContext() context.Context {
+	now := time.Now()
+	if w := s.calls.Load(); w != nil && now.Sub(w.begun) < tickTime {
+		return w.ctx
+	}
+	w := &callWindow{begun: now}
+	w.ctx, w.cancel = context.WithTimeout(s.work, s.cfg.CallTimeout)
+	s.calls.Store(w)
+	return w.ctx
 }
 
 // wakeAll has the connections' outboxes written.

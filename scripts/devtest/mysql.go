@@ -28,7 +28,7 @@ func (s *Stack) startMySQL(name string) {
 		}
 		admin.Close()
 	})
-	s.DB = newProxy(s.t, cfg.Addr)
-	dsn := cfg.User + ":" + cfg.Passwd + "@tcp(" + s.DB.addr + ")/" + name
+	s.DB = NewProxy(s.t, cfg.Addr)
+	dsn := cfg.User + ":" + cfg.Passwd + "@tcp(" + s.DB.Addr() + ")/" + name
 	s.settings["storage.dsn"], s.settings["storage.admin_dsn"] = dsn, dsn
 }

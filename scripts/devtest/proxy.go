@@ -21,7 +21,8 @@ type Proxy struct {
 	done    sync.WaitGroup
 }
 
-func newProxy(t testing.TB, target string) *Proxy {
+// NewProxy stands before target until the test ends.
+func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	open := make(chan struct{})
 	close(open)
@@ -30,6 +31,9 @@ func newProxy(t testing.TB, target string) *Proxy {
 	t.Cleanup(p.Stop)
 	return p
 }
+
+// Addr is where the proxy listens.
+func (p *Proxy) Addr() string { return p.addr }
 
 // Start lets connections through (again).
 func (p *Proxy) Start() {

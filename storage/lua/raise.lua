@@ -13,58 +13,62 @@
 --
 -- Numbers are compared as decimal strings, longer is greater: Lua would print
 -- large doubles as 1e+15.
+local call, match = redis.call, string.match
 local state, convs, vers, offline = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local seal, completes, whole, keep = ARGV[1], ARGV[2], ARGV[3] == 'a', tonumber(ARGV[4])
-local none = '0 0 0 0 0 0 0 0 0 0 0'
 local pattern = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
 local n = #KEYS - 4
 
 local function sealOf(key)
-  return redis.call('ZRANGEBYSCORE', key, -1, -1)[1]
+  return call('ZRANGEBYSCORE', key, -1, -1)[1]
 end
 local function setSeal(key, member)
-  redis.call('ZREMRANGEBYSCORE', key, -1, -1)
-  redis.call('ZADD', key, -1, member)
+  call('ZREMRANGEBYSCORE', key, -1, -1)
+  call('ZADD', key, -1, member)
 end
 
 local ask = {'~ver'}
 for i = 1, n do ask[i + 1] = ARGV[2 + 3 * i] end
-local have = redis.call('HMGET', state, unpack(ask))
+local have = call('HMGET', state, unpack(ask))
 
 -- A lost version starts again above all that were: by the clock in microseconds,
 -- which no user's changes outrun.
 local ver = tonumber(have[1])
+local version = have[1]
 if not ver then
-  local t = redis.call('TIME')
+  local t = call('TIME')
   ver = tonumber(t[1]) * 1000000 + tonumber(t[2])
+  version = string.format('%d', ver)
 end
-local before = ver
 
 local fields, ranks, versions = {}, {}, {}
 for i = 1, n do
-  local conv, packed = ARGV[2 + 3 * i], ARGV[3 + 3 * i]
-  local old = have[i + 1] or none
-  local now = {string.match(old, pattern)}
-  local delivered = now[5]
-  local moved = not have[i + 1]
-  local k = 0
-  for v in string.gmatch(packed, '%d+') do
-    k = k + 1
-    local w = now[k]
-    if #v > #w or (#v == #w and v > w) then
-      now[k] = v
-      moved = true
+  local conv, old = ARGV[2 + 3 * i], have[i + 1]
+  local now
+  local moved, acked = not old, not old
+  if old then
+    now = {match(old, pattern)}
+    local new = {match(ARGV[3 + 3 * i], pattern)}
+    for k = 1, 11 do
+      local v, w = new[k], now[k]
+      if v ~= w and (#v > #w or (#v == #w and v > w)) then
+        now[k] = v
+        moved = true
+        if k == 5 then acked = true end
+      end
     end
+  else
+    now = {match(ARGV[3 + 3 * i], pattern)}
   end
+  local delivered = now[5]
   if moved then
-    ver = ver + 1
     fields[#fields + 1] = conv
     fields[#fields + 1] = table.concat(now, ' ')
-    versions[#versions + 1] = string.format('%.0f', ver)
-    versions[#versions + 1] = conv
-  elseif seal ~= '' and not redis.call('ZSCORE', vers, conv) then
+  end
+  if moved or (seal ~= '' and not call('ZSCORE', vers, conv)) then
     ver = ver + 1
-    versions[#versions + 1] = string.format('%.0f', ver)
+    version = string.format('%d', ver)
+    versions[#versions + 1] = version
     versions[#versions + 1] = conv
   end
   if now[2] ~= '0' and (moved or seal ~= '') then
@@ -74,64 +78,64 @@ for i = 1, n do
 
   -- The offline list: received messages above the delivered seq.
   local list, entries = KEYS[4 + i], ARGV[4 + 3 * i]
-  local cleared = whole or now[5] ~= delivered
-  if cleared then
-    redis.call('ZREMRANGEBYSCORE', list, 0, now[5])
+  local clear = whole or (acked and delivered ~= '0')
+  if clear then
+    call('ZREMRANGEBYSCORE', list, 0, delivered)
   end
   local add, newest = {}, nil
   if entries ~= '' then
-    local d = now[5]
     for id, seq in string.gmatch(entries, '(%d+) (%d+)') do
-      if #seq > #d or (#seq == #d and seq > d) then
+      if #seq > #delivered or (#seq == #delivered and seq > delivered) then
         add[#add + 1] = seq
         add[#add + 1] = id
         if not newest or #id > #newest or (#id == #newest and id > newest) then newest = id end
       end
     end
   end
-  if #add > 0 then
-    if not whole and redis.call('EXISTS', list) == 0 and not redis.call('ZSCORE', offline, conv) then
+  if newest then
+    local added = call('ZADD', list, unpack(add))
+    local size = call('ZCARD', list)
+    if size == added and not whole and not call('ZSCORE', offline, conv) then
       -- A complete index that does not name this source says that the new list,
       -- with these entries, is complete as well.
       local s = sealOf(offline)
-      if s then redis.call('ZADD', list, -1, s) end
+      if s then call('ZADD', list, -1, s) end
     end
-    redis.call('ZADD', list, unpack(add))
-    redis.call('ZADD', offline, 'GT', newest, conv)
-    if redis.call('ZCARD', list) > keep + 64 then
+    call('ZADD', offline, 'GT', newest, conv)
+    if size > keep + 64 then
       local first = sealOf(list) and 1 or 0
-      redis.call('ZREMRANGEBYRANK', list, first, -keep - 1)
+      call('ZREMRANGEBYRANK', list, first, -keep - 1)
     end
   end
   if whole then
-    redis.call('ZREMRANGEBYSCORE', list, -1, -1)
-    local last = redis.call('ZREVRANGE', list, 0, 0)[1]
+    call('ZREMRANGEBYSCORE', list, -1, -1)
+    local last = call('ZREVRANGE', list, 0, 0)[1]
     if last then
-      redis.call('ZADD', list, -1, '~' .. seal)
-      redis.call('ZADD', offline, 'GT', last, conv)
+      call('ZADD', list, -1, '~' .. seal)
+      call('ZADD', offline, 'GT', last, conv)
     else
-      redis.call('ZREM', offline, conv)
+      call('ZREM', offline, conv)
     end
-  elseif cleared and #add == 0 then
+  elseif clear and not newest and call('ZCARD', list) == 1 then
     local s = sealOf(list)
-    if s and redis.call('ZCARD', list) == 1 and s == sealOf(offline) then
-      redis.call('DEL', list)
-      redis.call('ZREM', offline, conv)
+    if s and s == sealOf(offline) then
+      call('DEL', list)
+      call('ZREM', offline, conv)
     end
   end
 end
 
-if ver ~= before or not have[1] then
+if version ~= have[1] then
   fields[#fields + 1] = '~ver'
-  fields[#fields + 1] = string.format('%.0f', ver)
+  fields[#fields + 1] = version
 end
-if #versions > 0 then redis.call('ZADD', vers, unpack(versions)) end
-if #ranks > 0 then redis.call('ZADD', convs, 'GT', unpack(ranks)) end
-if #fields > 0 then redis.call('HSET', state, unpack(fields)) end
+if #versions > 0 then call('ZADD', vers, unpack(versions)) end
+if #ranks > 0 then call('ZADD', convs, 'GT', unpack(ranks)) end
+if #fields > 0 then call('HSET', state, unpack(fields)) end
 if completes ~= '' then
   setSeal(convs, '~' .. seal)
   setSeal(vers, '~' .. seal)
   if completes == 'a' then setSeal(offline, '~' .. seal) end
-  redis.call('HSET', state, '~seal', seal)
+  call('HSET', state, '~seal', seal)
 end
-return string.format('%.0f', ver)
+return version

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,40 +26,68 @@ type thread struct {
 	own map[im.Seq]bool
 }
 
-// serve catches up and then follows the pushes of one connection until it ends.
-func (c *Client) serve(ctx context.Context, cn *conn, heartbeat time.Duration) {
+// serve catches up and then follows the pushes of one connection until it ends;
+// synced says whether it has caught up. What the server cannot answer just now is
+// asked again, on the same connection: a new one would find it no better.
+func (c *Client) serve(ctx context.Context, cn *conn, heartbeat time.Duration) (synced bool) {
 	if heartbeat <= 0 {
 		heartbeat = 25 * time.Second
 	}
-	if err := c.sync(ctx, cn); err != nil {
-		cn.end(fmt.Errorf("sync: %w", err))
-		return
+	catchUp := func() error {
+		if synced {
+			return c.beat(ctx, cn)
+		}
+		err := c.sync(ctx, cn)
+		synced = err == nil
+		return err
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	ack := time.NewTicker(ackInterval)
 	defer ack.Stop()
-	for {
-		var err error
+	var later <-chan time.Time // set while something could not be pulled
+	attempt := 0
+	for err := catchUp(); ; {
+		switch wait, passing := passes(err); {
+		case passing && later == nil:
+			later = time.After(max(wait, c.delay(attempt)))
+			attempt++
+		case passing:
+		case err != nil:
+			cn.end(err)
+			return synced
+		}
 		select {
 		case <-ctx.Done():
-			return
+			return synced
 		case p := <-cn.events:
 			err = c.follow(ctx, cn, p)
-		case <-cn.missed:
-			err = c.beat(ctx, cn)
-		case <-beat.C:
-			err = c.beat(ctx, cn)
+			continue
 		case <-ack.C:
+			err = nil
 			if !c.opt.ManualAck {
 				c.ackAll(cn)
 			}
+			continue
+		case <-cn.missed:
+		case <-beat.C:
+		case <-later:
+			later = nil
 		}
-		if err != nil {
-			cn.end(err)
-			return
+		if err = catchUp(); err == nil {
+			later, attempt = nil, 0
 		}
 	}
+}
+
+// passes says that err is the server's word that the same request may succeed later,
+// and after how long.
+func passes(err error) (wait time.Duration, passing bool) {
+	var e *protocol.Error
+	if !errors.As(err, &e) || !e.Retryable || e.Code == codeDisconnected {
+		return 0, false
+	}
+	return time.Duration(e.RetryAfterMS) * time.Millisecond, true
 }
 
 // sync asks what has changed since this device's position, or for everything.
@@ -82,6 +111,11 @@ func (c *Client) sync(ctx context.Context, cn *conn) error {
 				if err := c.pull(ctx, cn, cv.ConversationID, th); err != nil {
 					return err
 				}
+			}
+		}
+		for _, o := range s.Offline { // shown before, and the ack was lost
+			if th := c.thread(o.ConversationID); th != nil && th.have > o.DeliveredSeq {
+				th.owes = max(th.owes, th.have)
 			}
 		}
 		if c.opt.OnSync != nil {
@@ -204,7 +238,22 @@ func (c *Client) arrived(ctx context.Context, cn *conn, m im.Message) error {
 func (c *Client) stored(ctx context.Context, cn *conn, s protocol.Stored) error {
 	c.mu.Lock()
 	o := c.byID[s.ClientMsgID]
-	settled := o != nil && c.settle(o, protocol.Sent{
+	c.mu.Unlock()
+	if o == nil {
+		return nil // another device's: its message push, or the heartbeat, brings it
+	}
+	th := c.thread(s.ConversationID)
+	if th == nil && s.Seq > 1 { // what was said before it comes first, and perhaps itself
+		if err := c.pull(ctx, cn, s.ConversationID, nil); err != nil {
+			return err
+		}
+		th = c.thread(s.ConversationID)
+	}
+	if th == nil {
+		th = c.addThread(s.ConversationID, s.Seq-1)
+	}
+	c.mu.Lock()
+	settled := c.settle(o, protocol.Sent{
 		State: protocol.StateStored, ConversationID: s.ConversationID, ClientMsgID: s.ClientMsgID,
 		Seq: s.Seq, MessageID: &s.MessageID, StoredAt: s.StoredAt,
 	}, nil)
@@ -212,16 +261,6 @@ func (c *Client) stored(ctx context.Context, cn *conn, s protocol.Stored) error 
 	c.mu.Unlock()
 	if settled && c.opt.OnStored != nil {
 		c.opt.OnStored(o)
-	}
-	if !settled {
-		return nil // another device's: its message push, or the heartbeat, brings it
-	}
-	th := c.thread(s.ConversationID)
-	if th == nil {
-		if s.Seq != 1 {
-			return c.pull(ctx, cn, s.ConversationID, nil)
-		}
-		th = c.addThread(s.ConversationID, 0)
 	}
 	if s.Seq <= th.have {
 		return nil

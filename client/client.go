@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -23,7 +24,8 @@ type Options struct {
 
 	// OnMessage sees messages of others and of one's own other devices, in order [C2].
 	OnMessage func(im.Message)
-	// OnStored and OnRejected tell the end of an outgoing message.
+	// OnStored and OnRejected tell the end of an outgoing message. A refusal is told on
+	// the connection's reading goroutine: it must not block.
 	OnStored   func(*Outgoing)
 	OnRejected func(*Outgoing, *protocol.Error)
 	// OnReceipt tells how far another member has come, OnReadSelf how far this user has
@@ -46,7 +48,9 @@ type Options struct {
 	Position *im.Position
 	// ManualAck leaves acking delivered to the application.
 	ManualAck bool
-	// Window bounds sends without an answer on the connection (default 16).
+	// Window bounds sends without an answer on the connection (default 16). Those in
+	// flight may overtake one that was refused for now (rate_limited, a store away) and is
+	// sent again; 1 keeps the order even then.
 	Window int
 	// Backlog bounds messages not yet stored (default 1,024); Send refuses beyond it.
 	Backlog int
@@ -137,13 +141,13 @@ func (c *Client) Run(ctx context.Context) error {
 		case err == nil && token == refused:
 			return why
 		case err == nil:
-			var up bool
-			up, err = c.once(ctx, token)
-			if up {
+			var up, synced bool
+			up, synced, err = c.once(ctx, token)
+			if synced {
 				attempt = 0
-				if c.opt.OnState != nil {
-					c.opt.OnState(false, err)
-				}
+			}
+			if up && c.opt.OnState != nil {
+				c.opt.OnState(false, err)
 			}
 		}
 		if ctx.Err() != nil {
@@ -156,7 +160,7 @@ func (c *Client) Run(ctx context.Context) error {
 			}
 			refused, why = token, err
 		}
-		t := time.NewTimer(c.delay(attempt))
+		t := time.NewTimer(max(c.delay(attempt), comeBack(err)))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -175,12 +179,29 @@ func (c *Client) delay(attempt int) time.Duration {
 	return c.opt.RetryMin/2 + rand.N(most)
 }
 
+// comeBack is the time after which the server wants to see this client again, 0 where
+// it named none: the reason of a farewell, or retry_after_ms of a refused connect.
+func comeBack(err error) time.Duration {
+	var hint struct {
+		RetryAfterMS int64 `json:"retry_after_ms"`
+	}
+	var closed *CloseError
+	var refused *protocol.Error
+	switch {
+	case errors.As(err, &closed):
+		_ = json.Unmarshal([]byte(closed.Reason), &hint) // most reasons are words
+	case errors.As(err, &refused):
+		hint.RetryAfterMS = refused.RetryAfterMS
+	}
+	return min(time.Duration(max(hint.RetryAfterMS, 0))*time.Millisecond, time.Minute)
+}
+
 // once makes one connection and serves it to its end; up says whether it got as far
-// as an accepted connect.
-func (c *Client) once(ctx context.Context, token string) (up bool, err error) {
+// as an accepted connect, synced whether it caught up.
+func (c *Client) once(ctx context.Context, token string) (up, synced bool, err error) {
 	cn, err := dial(ctx, c.opt.Socket)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -193,9 +214,9 @@ func (c *Client) once(ctx context.Context, token string) (up bool, err error) {
 	if err := cn.call(ctx, protocol.CmdConnect, protocol.Connect{Token: token, Device: c.opt.Device, Platform: c.opt.Platform}, &hello); err != nil {
 		var refused *protocol.Error
 		if errors.As(err, &refused) && !refused.Retryable && refused.Code != codeDisconnected {
-			return false, &CloseError{Code: protocol.CloseUnauthenticated, Reason: refused.Error()}
+			return false, false, &CloseError{Code: protocol.CloseUnauthenticated, Reason: refused.Error()}
 		}
-		return false, cn.cause(err)
+		return false, false, cn.cause(err)
 	}
 	c.mu.Lock()
 	c.conn, c.user = cn, hello.User
@@ -208,11 +229,11 @@ func (c *Client) once(ctx context.Context, token string) (up bool, err error) {
 		c.opt.OnState(true, nil)
 	}
 	wg.Go(func() { c.sendLoop(ctx, cn) })
-	c.serve(ctx, cn, time.Duration(hello.HeartbeatMS)*time.Millisecond)
+	synced = c.serve(ctx, cn, time.Duration(hello.HeartbeatMS)*time.Millisecond)
 	c.mu.Lock()
 	c.conn = nil
 	c.mu.Unlock()
-	return true, cn.cause(ctx.Err())
+	return true, synced, cn.cause(ctx.Err())
 }
 
 func (c *Client) finish() {

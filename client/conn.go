@@ -29,6 +29,9 @@ const (
 // codeDisconnected is this client's own answer to requests whose connection ended.
 const codeDisconnected = "disconnected"
 
+// codeUnauthenticated is the server's word that the token is no longer good.
+const codeUnauthenticated = "unauthenticated"
+
 // push is a received push, not yet decoded.
 type push struct {
 	kind protocol.Push
@@ -220,9 +223,7 @@ func (cn *conn) take(payload []byte) error {
 		return fmt.Errorf("read: %w", err)
 	}
 	if a.Push != "" {
-		select {
-		case cn.events <- push{a.Push, a.Data}:
-		default: // the application is slow: drop it, and pull it later [C4]
+		if !cn.queue(push{a.Push, a.Data}) { // the application is slow: pull it later [C4]
 			select {
 			case cn.missed <- struct{}{}:
 			default:
@@ -238,4 +239,14 @@ func (cn *conn) take(payload []byte) error {
 		done(a)
 	}
 	return nil
+}
+
+// queue hands p to the goroutine of serve; false where that is too far behind.
+func (cn *conn) queue(p push) bool {
+	select {
+	case cn.events <- p:
+		return true
+	default:
+		return false
+	}
 }

@@ -178,26 +178,27 @@ func (c *Client) answered(cn *conn, o *Outgoing, a answer) {
 	if c.conn == cn {
 		c.inFlight--
 	}
-	var stored, refused bool
+	again, refused := false, false
 	switch {
 	case a.Error == nil:
 		o.accept(sent.ConversationID)
-		if sent.State == protocol.StateStored {
-			stored = c.settle(o, sent, nil)
-		}
-	case a.Error.Retryable:
-		if c.conn == cn { // else the next connection sends it anyway
-			o.sentOn = nil
-			c.hold = time.Now().Add(max(time.Duration(a.Error.RetryAfterMS)*time.Millisecond, 50*time.Millisecond))
-		}
+		// Serve settles what is stored: it alone knows which places this device has seen.
+		again = sent.State == protocol.StateStored && !cn.queue(push{protocol.PushStored, a.Data})
+	case a.Error.Retryable, a.Error.Code == codeUnauthenticated: // the latter on a connection with a newer token
+		again = true
 	default:
 		refused = c.settle(o, protocol.Sent{}, a.Error)
 	}
+	if again && c.conn == cn { // else the next connection sends it anyway
+		o.sentOn = nil
+		wait := 50 * time.Millisecond
+		if a.Error != nil {
+			wait = max(wait, time.Duration(a.Error.RetryAfterMS)*time.Millisecond)
+		}
+		c.hold = time.Now().Add(wait)
+	}
 	c.nudge()
 	c.mu.Unlock()
-	if stored && c.opt.OnStored != nil {
-		c.opt.OnStored(o)
-	}
 	if refused && c.opt.OnRejected != nil {
 		c.opt.OnRejected(o, a.Error)
 	}

@@ -54,8 +54,9 @@ type Config struct {
 	RebalanceTimeout time.Duration
 	Heartbeat        time.Duration
 	JoinBackoff      time.Duration
-	// FetchBytes bounds one fetch of one partition (default 1 MiB), FetchWait is how
-	// long an idle one waits at the broker (default 1 s).
+	// FetchBytes bounds what is fetched of one partition at once, and what waits of it
+	// to be handled (default 1 MiB); FetchWait is how long a fetch without records waits
+	// at the broker (default 1 s; a record ends the wait).
 	FetchBytes int
 	FetchWait  time.Duration
 }

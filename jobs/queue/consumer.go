@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -28,8 +28,8 @@ var ErrMissing = errors.New("records are missing from the log")
 
 // Handler works on one partition for the time of one assignment. It takes records by
 // Assignment.Fetch under ctx, which ends with the generation, finishes what it took
-// within the rebalance timeout, commits, and returns. Returning before ctx has ended
-// makes the group rebalance.
+// within the rebalance timeout, commits, and returns. One that returns earlier keeps its
+// partition, unhandled, until the generation ends.
 type Handler func(ctx context.Context, a *Assignment)
 
 // Consumer is one member of a lane's consumer group.
@@ -81,19 +81,30 @@ func (c *Consumer) Run(ctx context.Context) error {
 		c.c.m.rebalances.WithLabelValues(string(c.lane)).Inc()
 		parts := gen.Assignments[c.c.Topic(c.lane)]
 		c.log.Info("partitions assigned", "generation", gen.ID, "partitions", len(parts))
+		f := &fetcher{c: c.c, lane: c.lane, log: c.log}
 		for _, p := range parts {
 			a := c.c.assign(c.lane, gen, p)
-			gen.Start(func(gctx context.Context) {
+			f.all = append(f.all, a)
+			start(ctx, gen, func(ctx context.Context) {
 				defer a.end()
-				// The library's context carries neither values nor a cause.
-				hctx, cancel := context.WithCancel(ctx)
-				defer cancel()
-				stop := context.AfterFunc(gctx, cancel)
-				defer stop()
-				c.handle(hctx, a)
+				c.handle(ctx, a)
 			})
 		}
+		start(ctx, gen, f.run)
 	}
+}
+
+// start runs f until the generation or ctx ends. (The library's own context carries
+// neither values nor a parent.)
+func start(ctx context.Context, gen *kafka.Generation, f func(context.Context)) {
+	gen.Start(func(gctx context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stop := context.AfterFunc(gctx, cancel)
+		defer stop()
+		f(ctx)
+		<-ctx.Done() // to return is to end the generation
+	})
 }
 
 // leave says goodbye once more: the library does not where it was closed while the
@@ -120,27 +131,32 @@ type Place struct {
 type Assignment struct {
 	place Place
 	lane  im.Lane
+	c     *Cluster
+	gen   *kafka.Generation
+	log   *slog.Logger
+	label string
+	lag   lag
 
-	c       *Cluster
-	gen     *kafka.Generation
-	log     *slog.Logger
-	label   string
-	next    int64 // offset of the next record to hand out; -1: the first there is
-	first   bool  // next is where the group stood, so older records may have been handed out before
-	horizon int64
-	lag     lag
+	// Of the fetcher alone:
+	next    int64 // offset of the next record wanted; -1: the first there is
+	located bool
+
+	horizon atomic.Int64
+
+	mu      sync.Mutex // guards what follows
+	inbox   []Record   // fetched and not handed out
+	bytes   int
+	missing error           // the partition stands still
+	arrived chan struct{}   // inbox or missing is set; capacity 1
+	room    chan<- struct{} // told when the inbox was emptied
 }
 
 func (c *Cluster) assign(lane im.Lane, gen *kafka.Generation, p kafka.PartitionAssignment) *Assignment {
-	a := &Assignment{
-		place: Place{Topic: c.Topic(lane), Partition: p.ID}, lane: lane,
-		c: c, gen: gen, label: strconv.Itoa(p.ID), next: p.Offset, first: true,
+	return &Assignment{
+		place: Place{Topic: c.Topic(lane), Partition: p.ID}, lane: lane, c: c, gen: gen, label: strconv.Itoa(p.ID),
+		next: max(p.Offset, -1), arrived: make(chan struct{}, 1),
 		log: c.log.With("lane", lane, "partition", p.ID, "generation", gen.ID),
 	}
-	if p.Offset < 0 {
-		a.next = -1
-	}
-	return a
 }
 
 func (a *Assignment) end() {
@@ -151,114 +167,86 @@ func (a *Assignment) end() {
 // Place is the partition's name.
 func (a *Assignment) Place() Place { return a.place }
 
-// Horizon is the end of the log when the first records were fetched. What lies below
-// may have been handled before, by whoever had the partition then.
-func (a *Assignment) Horizon() int64 { return a.horizon }
+// Horizon is the end of the log when this assignment began. What lies below may have
+// been handled before, by whoever had the partition then. It is known once Fetch has
+// returned.
+func (a *Assignment) Horizon() int64 { return a.horizon.Load() }
 
-// Fetch returns the next records, at least one, in order and without holes. It tries
-// until ctx ends. ErrMissing means that this partition stands still until an operator
-// decides: the caller waits for the end of its context.
+// Fetch returns the next records, at least one, in order and without holes. It waits
+// until there are some or ctx ends. ErrMissing means that this partition stands still
+// until an operator decides: the caller waits for the end of its context.
 func (a *Assignment) Fetch(ctx context.Context) ([]Record, error) {
-	pause := 5 * time.Millisecond
 	for {
-		records, err := a.fetch(ctx)
+		a.mu.Lock()
+		records, missing, room := a.inbox, a.missing, a.room
+		a.inbox, a.bytes = nil, 0
+		a.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case errors.Is(err, ErrMissing):
-			a.c.m.stopped.WithLabelValues(string(a.lane), a.label).Set(1)
-			a.log.Error("partition stopped: records are missing from the log; find out why, then set the group's offset", "offset", a.next, "err", err)
-			return nil, err
-		case err != nil:
-			a.c.m.errors.WithLabelValues(string(a.lane), "fetch").Inc()
-			a.log.Warn("fetch", "offset", a.next, "err", err)
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-			pause = min(2*pause, 500*time.Millisecond)
 		case len(records) > 0:
+			select {
+			case room <- struct{}{}:
+			default:
+			}
 			a.c.m.fetched.WithLabelValues(string(a.lane)).Add(float64(len(records)))
 			return records, nil
+		case missing != nil:
+			a.c.m.stopped.WithLabelValues(string(a.lane), a.label).Set(1)
+			a.log.Error("partition stopped: records are missing from the log; find out why, then set the group's offset", "err", missing)
+			return nil, missing
+		}
+		select {
+		case <-a.arrived:
+		case <-ctx.Done():
 		}
 	}
 }
 
-func (a *Assignment) fetch(ctx context.Context) ([]Record, error) {
-	cfg := &a.c.cfg
-	// Without a deadline a connection whose broker is gone would be waited for by the
-	// library for ever.
-	ctx, cancel := context.WithTimeout(ctx, cfg.FetchWait+5*time.Second)
-	defer cancel()
-	offset := a.next
-	if offset < 0 {
-		offset = kafka.FirstOffset
+// put is the fetcher's: records for the inbox, or the end of the partition.
+func (a *Assignment) put(records []Record, missing error) {
+	a.mu.Lock()
+	if len(a.inbox) == 0 {
+		a.inbox = records
+	} else {
+		a.inbox = append(a.inbox, records...)
 	}
-	res, err := a.c.client.Fetch(ctx, &kafka.FetchRequest{
-		Topic: a.place.Topic, Partition: a.place.Partition, Offset: offset,
-		MinBytes: 1, MaxBytes: int64(cfg.FetchBytes), MaxWait: cfg.FetchWait,
-	})
-	if err != nil {
-		return nil, err
+	for i := range records {
+		a.bytes += len(records[i].Value)
 	}
-	if errors.Is(res.Error, kafka.OffsetOutOfRange) {
-		return nil, fmt.Errorf("offset %d is not in the log: %w", a.next, ErrMissing)
-	}
-	if res.Error != nil {
-		return nil, res.Error
-	}
-	if a.first {
-		a.first = false
-		a.horizon = res.HighWatermark
-	}
-	a.lag.end.Store(res.HighWatermark)
-	return a.read(res.Records)
-}
-
-// read takes the records at and after the wanted offset; the broker's batches may
-// start before it.
-func (a *Assignment) read(from protocol.RecordReader) ([]Record, error) {
-	var records []Record
-	for {
-		r, err := from.ReadRecord()
-		if errors.Is(err, io.EOF) || err != nil && len(records) > 0 {
-			return records, nil // what could not be read is fetched again
-		}
-		if err != nil {
-			return nil, err
-		}
-		value, err := readBytes(r.Value)
-		if r.Key != nil {
-			r.Key.Close()
-		}
-		switch {
-		case err != nil && len(records) > 0:
-			return records, nil
-		case err != nil:
-			return nil, err
-		case a.next < 0:
-		case r.Offset < a.next:
-			continue
-		case r.Offset > a.next:
-			if len(records) > 0 {
-				return records, nil // the hole is met again, alone, by the next fetch
-			}
-			return nil, fmt.Errorf("offset %d follows %d: %w", r.Offset, a.next-1, ErrMissing)
-		}
-		a.next = r.Offset + 1
-		records = append(records, Record{Offset: r.Offset, Time: r.Time, Value: value})
+	a.missing = missing
+	a.mu.Unlock()
+	select {
+	case a.arrived <- struct{}{}:
+	default:
 	}
 }
 
-func readBytes(b protocol.Bytes) ([]byte, error) {
-	if b == nil {
-		return nil, nil
+// appetite says whether an inbox wants more.
+type appetite uint8
+
+const (
+	hasRoom appetite = iota
+	isFull
+	isOver // nothing more is fetched: records are missing
+)
+
+func (a *Assignment) appetite() appetite {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.missing != nil:
+		return isOver
+	case a.bytes >= a.c.cfg.FetchBytes:
+		return isFull
 	}
-	defer b.Close()
-	value := make([]byte, b.Len())
-	_, err := io.ReadFull(b, value)
-	return value, err
+	return hasRoom
+}
+
+func (a *Assignment) onRoom(room chan<- struct{}) {
+	a.mu.Lock()
+	a.room = room
+	a.mu.Unlock()
 }
 
 // Commit says that everything before next is done, for good. It speaks for the

@@ -77,25 +77,33 @@ func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now 
 	if err != nil {
 		return "", nil, nil, err
 	}
-	// 2. Where to, and may they.
+	// Who asks for a name is counted first: else handles could be guessed without end.
+	counted := a.byServer
+	if !counted && (req.To.Handle != "" || req.To.ExternalID != "") {
+		if err := s.limit.Take(ctx, a.user); err != nil {
+			return "", nil, nil, err
+		}
+		counted = true
+	}
+	// 2. Where to, and may they. The hash is of what the client sent, so that a retry
+	// under another word list is still the same message.
 	conv, err := s.destination(ctx, a.user, &req.To)
 	if err != nil {
 		return "", nil, nil, err
 	}
+	key, hash := im.SendKey{Conversation: conv, Sender: a.user, ClientMsgID: req.ClientMsgID}, im.HashContent(b.kind, b.content)
 	if err := s.members.MaySend(ctx, a.user, conv); err != nil {
-		return "", nil, nil, err
+		return s.unlessSaid(ctx, key, hash, err)
 	}
 	// 3. How often.
-	if !a.byServer {
+	if !counted {
 		if err := s.limit.Take(ctx, a.user); err != nil {
 			return "", nil, nil, err
 		}
 	}
-	// 4. What it says; the hash is of what the client sent, so that a retry under
-	// another word list is still the same message.
-	hash := im.HashContent(b.kind, b.content)
+	// 4. What it says.
 	if b, err = s.filter(ctx, b); err != nil {
-		return "", nil, nil, err
+		return s.unlessSaid(ctx, key, hash, err)
 	}
 	// 5. Who says it.
 	profile, err := s.senders.Profile(ctx, a.user)
@@ -104,13 +112,8 @@ func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now 
 	}
 	// 6. Has it been said before? A hint that is lost or late costs nothing: the
 	// strand decides.
-	key := im.SendKey{Conversation: conv, Sender: a.user, ClientMsgID: req.ClientMsgID}
-	ref, known, err := s.deps.Hints.Probe(ctx, key)
-	if err == nil && known {
-		if err := outcome(ref, hash); err != nil {
-			return "", nil, nil, err
-		}
-		return conv, nil, &ref, nil
+	if ref, err := s.said(ctx, key, hash); err != nil || ref != nil {
+		return conv, nil, ref, err
 	}
 	return conv, &im.SendTask{
 		Sender:      profile.Sender(),
@@ -122,6 +125,29 @@ func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now 
 		AdvanceRead: !a.byServer,
 		AcceptedAt:  now.UnixMilli(),
 	}, nil, nil
+}
+
+// said is what was stored under the same client message ID, as far as is known; nil
+// where nothing was.
+func (s *Service) said(ctx context.Context, key im.SendKey, hash im.ContentHash) (*im.StoredRef, error) {
+	ref, known, err := s.deps.Hints.Probe(ctx, key)
+	if err != nil || !known {
+		return nil, nil
+	}
+	if err := outcome(ref, hash); err != nil {
+		return nil, err
+	}
+	return &ref, nil
+}
+
+// unlessSaid refuses a message, except one that is a retry of what is stored already:
+// its sender may have been blocked or a word listed in between, but refused means that
+// it never appears ([L1]).
+func (s *Service) unlessSaid(ctx context.Context, key im.SendKey, hash im.ContentHash, refusal error) (im.ConversationID, *im.SendTask, *im.StoredRef, error) {
+	if ref, err := s.said(ctx, key, hash); err == nil && ref != nil {
+		return key.Conversation, nil, ref, nil
+	}
+	return "", nil, nil, refusal
 }
 
 // destination resolves To to the one name of a conversation.

@@ -198,6 +198,26 @@ func TestSend_ARetryIsAnsweredWithItsPlace(t *testing.T) {
 	}
 }
 
+func TestSend_ARetryOfWhatIsStoredIsNotRefusedForWhatChangedSince(t *testing.T) { // [L1]
+	for name, change := range map[string]func(*world){
+		"blocked meanwhile":       func(w *world) { w.blocked[pair{ann, bob}] = true },
+		"the recipient is gone":   func(w *world) { delete(w.users, bob) },
+		"the word is listed now":  func(w *world) { w.say = func(string) (string, error) { return "", im.ErrContentRefused } },
+		"nobody can be looked up": func(w *world) { w.fail["Peer"] = im.ErrStore },
+	} {
+		w := newWorld()
+		w.hints[im.SendKey{Conversation: "d7-9", Sender: ann, ClientMsgID: "abcdefgh"}] = im.StoredRef{Seq: 5, ID: 77, Hash: hashOf("hello")}
+		change(w)
+		s := w.service(t, Config{})
+		if sent, err := sendNow(t, s, text("abcdefgh", "hello")); err != nil || sent.State != protocol.StateStored || sent.Seq != 5 {
+			t.Errorf("%s: %+v, %v", name, sent, err)
+		}
+		if _, err := sendNow(t, s, text("abcdefgi", "hello")); err == nil {
+			t.Errorf("%s: another message is let through", name)
+		}
+	}
+}
+
 func TestSend_AParkedMessageStaysRejected(t *testing.T) {
 	w := newWorld()
 	w.hints[im.SendKey{Conversation: "d7-9", Sender: ann, ClientMsgID: "abcdefgh"}] = im.StoredRef{Hash: hashOf("hello"), Parked: true}
@@ -329,31 +349,6 @@ func TestSend_KnowsTheAuthorWhileNoStoreDoes(t *testing.T) {
 	}
 	if m := w.produced()[1].Send; m.Sender.Handle != "ann" {
 		t.Fatalf("%+v", m.Sender)
-	}
-}
-
-func TestSendLimit_DrawsTokensInChunks(t *testing.T) {
-	w := newWorld()
-	s := w.service(t, Config{})
-	for range 16 {
-		if _, err := sendNow(t, s, text("abcdefgh", "hello")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := w.count("Take"); n != 2 {
-		t.Fatalf("the bucket was asked %d times for 16 messages", n)
-	}
-	w.pass(drawnFor) // what was drawn long ago is not kept for a burst later
-	w.set(func() { w.take = func(int) (int, time.Duration) { return 0, 300 * time.Millisecond } })
-	for range 2 {
-		_, err := sendNow(t, s, text("abcdefgh", "hello"))
-		var limit *im.LimitError
-		if !errors.As(err, &limit) || limit.RetryAfter != 300*time.Millisecond {
-			t.Fatal(err)
-		}
-	}
-	if n := w.count("Take"); n != 3 {
-		t.Fatalf("a denied user asked the bucket again: %d", n)
 	}
 }
 

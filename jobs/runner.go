@@ -66,6 +66,9 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 	}
 	if deps.Queue != nil {
 		r.partitions = deps.Queue.Partitions()
+		if limit := deps.Queue.RebalanceTimeout(); r.cfg.DrainTimeout >= limit {
+			return nil, fmt.Errorf("jobs.drain_timeout: %s is not below queue.rebalance_timeout, %s", r.cfg.DrainTimeout, limit)
+		}
 	}
 	r.wake.L = &r.mu
 	r.ids = newNodeIDs(deps.Nodes, r.cfg.NodeLease, r.deps.Now, r.log, r.m)

@@ -90,7 +90,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 				c.handle(ctx, a)
 			})
 		}
-		start(ctx, gen, f.run)
+		if len(f.all) > 0 { // a group may have more members than partitions
+			start(ctx, gen, f.run)
+		}
 	}
 }
 

@@ -81,6 +81,9 @@ func (c *Cluster) Close() { c.transport.CloseIdleConnections() }
 // Partitions is the pinned partition count.
 func (c *Cluster) Partitions() int { return c.cfg.Partitions }
 
+// RebalanceTimeout is how long a rebalance waits for what was taken to be finished.
+func (c *Cluster) RebalanceTimeout() time.Duration { return c.cfg.RebalanceTimeout }
+
 // Topic is a lane's topic.
 func (c *Cluster) Topic(lane im.Lane) string { return c.cfg.Prefix + string(lane) }
 

@@ -1,0 +1,89 @@
+// A person at the page: what they do and what they see.
+
+import assert from 'node:assert/strict';
+
+export class Person {
+  page;
+  handle;
+  faults = []; // what the page's console complained about
+  #context;
+  #url;
+
+  static async arrive(browser, url, options = {}) {
+    const p = new Person();
+    p.#context = await browser.newContext({ viewport: { width: 1200, height: 800 }, ...options });
+    p.#url = url;
+    await p.openTab();
+    return p;
+  }
+
+  // openTab opens the page; the tab before stays as it is.
+  async openTab() {
+    this.page = await this.#context.newPage();
+    this.page.setDefaultTimeout(15_000);
+    this.page.on('pageerror', (err) => this.faults.push(err.stack));
+    this.page.on('console', (m) => {
+      // The browser itself reports requests that met no engine.
+      if (m.type() === 'error' && !/ERR_|WebSocket connection|status of 4/u.test(m.text())) this.faults.push(m.text());
+    });
+    await this.page.goto(this.#url);
+    return this.page;
+  }
+
+  closeTab() { return this.page.close(); }
+
+  async #entered() {
+    await this.page.waitForSelector('#app:not([hidden])');
+    this.handle = (await this.page.textContent('#me .quiet')).slice(1);
+  }
+
+  async takeDemo() {
+    await this.page.click('#demo');
+    await this.#entered();
+  }
+
+  async register(handle, password, nickname) {
+    await this.page.click('#other');
+    await this.page.fill('[name=handle] >> visible=true', handle);
+    await this.page.fill('[name=nickname]', nickname);
+    await this.page.fill('[name=password]', password);
+    await this.page.press('[name=password]', 'Enter');
+    await this.#entered();
+  }
+
+  async goOn() {
+    await this.page.click('#remembered button');
+    await this.#entered();
+  }
+
+  async startChat(handle) {
+    await this.page.fill('#start-handle', handle);
+    await this.page.press('#start-handle', 'Enter');
+    await this.page.waitForSelector('#open:not([hidden])');
+  }
+
+  row(name) { return this.page.locator('.row', { hasText: name }); }
+  message(text) { return this.page.locator('.message', { hasText: text }); }
+  seqs() { return this.page.$$eval('.message', (all) => all.map((e) => Number(e.dataset.seq))); }
+
+  async open(name) {
+    await this.row(name).click();
+    await this.page.waitForSelector('#open:not([hidden])');
+  }
+
+  async write(text) {
+    await this.page.fill('#text', text);
+    await this.page.press('#text', 'Enter');
+  }
+
+  // sees waits until a message is shown, once, and for one of their own how far it came.
+  async sees(text, state) {
+    const ticks = state ? ` >> .ticks[data-state=${state}]` : '';
+    await this.page.waitForSelector(`.message:has-text(${JSON.stringify(text)})${ticks}`);
+    assert.equal(await this.message(text).count(), 1, `"${text}" is shown once`);
+  }
+
+  async unread(name, count) {
+    await this.row(name).locator('.badge', { hasText: count === 0 ? /^$/u : new RegExp(`^${count}$`, 'u') }).waitFor({ state: 'attached' });
+  }
+}

@@ -113,6 +113,9 @@ type directory struct {
 	lost     map[im.NodeID]func()
 	changed  chan struct{}
 	calls    []int // sizes of Register
+
+	deaf      chan struct{} // where set, subscriptions begin when it is closed
+	published int
 }
 
 func newDirectory() *directory {
@@ -165,6 +168,9 @@ func (d *directory) Remove(_ context.Context, refs []im.SessionRef) error {
 }
 
 func (d *directory) Subscribe(ctx context.Context, node im.NodeID, batch func([]byte), lost func()) error {
+	if d.deaf != nil {
+		<-d.deaf
+	}
 	d.mu.Lock()
 	d.batches[node], d.lost[node] = batch, lost
 	d.mu.Unlock()
@@ -175,6 +181,7 @@ func (d *directory) Subscribe(ctx context.Context, node im.NodeID, batch func([]
 func (d *directory) Publish(_ context.Context, batches map[im.NodeID][]byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.published++
 	for node, b := range batches {
 		deliver := d.batches[node]
 		if deliver == nil {

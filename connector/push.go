@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/curlew-im/curlew/api/protocol"
@@ -13,6 +14,8 @@ import (
 type pusher struct {
 	s     *Server
 	fence *fence
+	heard chan struct{} // closed by the first batch
+	once  sync.Once
 
 	found, woken []*conn // of the batch under way
 }
@@ -33,9 +36,31 @@ func (p *pusher) run(ctx context.Context) {
 	}
 }
 
+// subscribed waits until the node hears its own channel: a session that is routed
+// here before that would miss pushes, and no seq would tell. While Redis is away it
+// gives up; lost speaks up when the channel is there at last.
+func (p *pusher) subscribed(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, p.s.cfg.RouteTimeout)
+	defer cancel()
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for {
+		_ = p.s.bus.Publish(ctx, map[im.NodeID][]byte{p.s.node: {}}) // tried again
+		select {
+		case <-p.heard:
+			return
+		case <-ctx.Done():
+			p.s.log.Warn("the push channel is not there yet")
+			return
+		case <-t.C:
+		}
+	}
+}
+
 // batch queues every delivery first and has the writes begin then, so that what one
 // connection gets of it leaves in one.
 func (p *pusher) batch(b []byte) {
+	p.once.Do(func() { close(p.heard) })
 	deliveries, err := protocol.DecodeDeliveries(b)
 	if err != nil {
 		p.s.metrics.pushes.WithLabelValues("bad").Inc()

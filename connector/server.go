@@ -81,7 +81,7 @@ func New(cfg Config, node im.NodeID, up Upstream, routes Routes, bus Bus, gens G
 	}
 	s.admission = newAdmission(&s.cfg)
 	s.routing = newRouting(s)
-	s.pusher = &pusher{s: s, fence: newFence(fenceSize)}
+	s.pusher = &pusher{s: s, fence: newFence(fenceSize), heard: make(chan struct{})}
 	var err error
 	if s.metrics, err = newMetrics(reg); err != nil {
 		return nil, fmt.Errorf("connector metrics: %w", err)
@@ -124,6 +124,7 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.pusher.run(work) })
 	own.Go(func() { s.routing.renew(work) })
 	routing.Go(func() { s.routing.run(routed) })
+	s.pusher.subscribed(ctx)
 	own.Go(s.poller.run)
 
 	<-ctx.Done()

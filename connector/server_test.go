@@ -37,12 +37,30 @@ func (b *bench) publish(ds ...protocol.Delivery) {
 
 func (b *bench) deliver(batch []byte) {
 	b.t.Helper()
-	eventually(b.t, "the node listens", func() bool {
-		b.dir.mu.Lock()
-		defer b.dir.mu.Unlock()
-		return b.dir.batches[b.node] != nil
+	<-b.pusher.heard // the node listens
+	b.dir.mu.Lock()
+	to := b.dir.batches[b.node]
+	b.dir.mu.Unlock()
+	to(batch)
+}
+
+func TestRun_AcceptsNobodyBeforeItHearsPushes(t *testing.T) {
+	dir := newDirectory()
+	dir.deaf = make(chan struct{})
+	b := startNode(t, byDefault, unlimited(), dir, "n1")
+	c := b.dial()
+	c.write(join2([]byte(request+"\r\n"), masked(ws.OpText, true, []byte("connect 1 d"))))
+	eventually(t, "it asks for itself", func() bool {
+		dir.mu.Lock()
+		defer dir.mu.Unlock()
+		return dir.published > 1
 	})
-	b.dir.batches[b.node](batch)
+	if n := dir.registered(); n != 0 {
+		t.Errorf("%d sessions are routed to a node that hears nothing", n)
+	}
+	close(dir.deaf)
+	c.response()
+	c.expect("connected")
 }
 
 func TestListen_AnAddressInUseIsAnError(t *testing.T) {
@@ -95,6 +113,7 @@ func TestConnect_IsRegisteredBeforeItIsAnswered(t *testing.T) {
 
 func TestConnect_TogetherAreRegisteredTogether(t *testing.T) {
 	b := start(t, byDefault, unlimited())
+	<-b.pusher.heard
 	b.dir.mu.Lock() // the first batch is held up; the rest gathers
 	var cs []*client
 	for i := range 50 {

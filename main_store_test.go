@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/client"
+	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/scripts/devtest"
+)
+
+// within is above what a request may take (5 s), by what a busy machine adds.
+const within = 8 * time.Second
+
+// refusals asks until answered with the code, and fails where an answer takes too long.
+func refusals(t *testing.T, code string, ask func() error) {
+	t.Helper()
+	var err error
+	devtest.Eventually(t, code, func() bool {
+		start := time.Now()
+		err = ask()
+		if took := time.Since(start); took > within {
+			t.Errorf("answered after %s", took)
+		}
+		return client.IsCode(err, code)
+	})
+	var e *protocol.Error
+	if errors.As(err, &e) && (!e.Retryable || e.RetryAfterMS <= 0) {
+		t.Errorf("%s does not say when to come back: %+v", code, e)
+	}
+}
+
+// Redis is emptied at any moment, with the scripts it knew.
+func TestRedis_FlushedUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := devtest.Start(t)
+	e := startEngine(t, s)
+	l := startLoad(t, e.http, e.socket)
+	for range 6 {
+		l.more(20 + rand.IntN(60))
+		s.Redis.Flush()
+		for _, p := range l.people { // no reader is ever given a part of a list
+			if n := len(p.list()); n < len(l.people)-1 && l.sayings() > 200 {
+				t.Errorf("%s's list has %d conversations right after a flush", p.name, n)
+			}
+		}
+	}
+	l.more(50)
+	l.finish()
+	l.check(true)
+}
+
+// Redis dies, stays away for a moment and comes back empty.
+func TestRedis_RestartedEmptyUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := devtest.Start(t)
+	e := startEngine(t, s)
+	l := startLoad(t, e.http, e.socket)
+	l.more(100)
+	s.Redis.Stop()
+	l.more(50) // accepting goes on
+	if n := len(l.people[3].list()); n != 3 {
+		t.Errorf("%d conversations while Redis is away", n)
+	}
+	s.Redis.Start()
+	l.more(100)
+	l.finish()
+	l.check(true)
+	if len(l.refused) > 0 {
+		t.Errorf("refused while only Redis was away: %v", l.refused)
+	}
+}
+
+// Redis answers nothing for three seconds.
+func TestRedis_PausedUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := devtest.Start(t)
+	e := startEngine(t, s)
+	l := startLoad(t, e.http, e.socket)
+	l.more(100)
+	s.Redis.Pause()
+	time.Sleep(3 * time.Second) // the fault itself
+	l.more(20)
+	s.Redis.Resume()
+	l.more(100)
+	l.finish()
+	l.check(true)
+	if len(l.refused) > 0 {
+		t.Errorf("refused while only Redis was away: %v", l.refused)
+	}
+}
+
+// MySQL is cut off, then frozen: sends go on from what is known of memberships, what
+// reads it says so, and all heals.
+func TestMySQL_AwayUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := devtest.Start(t)
+	if s.DB == nil {
+		t.Skip("SQLite is a file and cannot be taken away")
+	}
+	e := startEngine(t, s)
+	l := startLoad(t, e.http, e.socket)
+	ann, ben := l.people[0], l.people[1]
+	conv := im.DirectConversation(ann.id, ben.id)
+	l.more(200)
+	history := func() error {
+		_, err := ann.http.History(context.Background(), protocol.History{ConversationID: conv})
+		return err
+	}
+	for _, away := range []struct{ begin, end func() }{{s.DB.Stop, s.DB.Start}, {s.DB.Pause, s.DB.Resume}} {
+		away.begin()
+		refusals(t, "store_unavailable", history)
+		refusals(t, "store_unavailable", func() error {
+			_, err := (&client.HTTP{Base: e.http}).Login(context.Background(), protocol.Login{Handle: "ann", Password: "not this one", Device: "phone"})
+			return err
+		})
+		l.more(100)
+		if rows := ann.list(); len(rows) != 3 || rows[0].LastMessage != nil {
+			t.Errorf("the list without MySQL: %+v", rows)
+		}
+		away.end()
+		devtest.Eventually(t, "history is back", func() bool { return history() == nil })
+		l.more(100)
+	}
+	l.finish()
+	l.check(true)
+	if len(l.refused) > 0 {
+		t.Errorf("refused while only MySQL was away: %v", l.refused)
+	}
+}
+
+// Kafka dies and comes back: what was refused never appears, what was accepted does.
+func TestKafka_KilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := devtest.Start(t, devtest.OwnKafka)
+	e := startEngine(t, s)
+	l := startLoad(t, e.http, e.socket)
+	ann, ben := l.people[0], l.people[1]
+	conv := im.DirectConversation(ann.id, ben.id)
+	l.more(200)
+	s.Kafka.Stop()
+	refusals(t, "queue_unavailable", func() error {
+		_, err := ann.http.Send(context.Background(), textTo(ben.id, "never seen"), false)
+		if client.IsCode(err, "outcome_unknown") {
+			return nil // it may appear: another is sent
+		}
+		return err
+	})
+	refusals(t, "queue_unavailable", func() error {
+		return ann.http.Receipts(context.Background(), conv, protocol.Receipts{ReadSeq: 1})
+	})
+	// Everything that only reads goes on.
+	if _, err := ann.http.History(context.Background(), protocol.History{ConversationID: conv}); err != nil {
+		t.Errorf("history without Kafka: %v", err)
+	}
+	if n := len(ann.list()); n != 3 {
+		t.Errorf("%d conversations without Kafka", n)
+	}
+	s.Kafka.Start()
+	l.more(200)
+	l.finish()
+	l.check(false)
+	if len(l.refused) == 0 {
+		t.Error("nothing was refused while Kafka was away")
+	}
+}

@@ -162,7 +162,7 @@ func (s *strand) learn(ctx context.Context, b *batch, todo []*send) error {
 	for _, d := range b.sends {
 		need(d.conv)
 	}
-	for _, rc := range b.receipts {
+	for _, rc := range b.receipts.list {
 		need(rc.conv)
 	}
 	if len(missing) > 0 {
@@ -197,10 +197,7 @@ func (s *strand) learn(ctx context.Context, b *batch, todo []*send) error {
 // members are the users of a one-to-one conversation who have a row: the system has
 // none, and oneself only one.
 func (e ending) members() []im.UserID {
-	switch {
-	case e.low == e.high && e.low == im.SystemUser:
-		return nil
-	case e.low == im.SystemUser || e.low == e.high:
+	if e.low == im.SystemUser || e.low == e.high {
 		return []im.UserID{e.high}
 	}
 	return []im.UserID{e.low, e.high}

@@ -14,7 +14,7 @@ import (
 // for bugs, and for records that somebody else put into the topic.
 func storable(t *im.Task) error {
 	low, high, direct := t.Conversation.Direct()
-	if !direct {
+	if !direct || high == im.SystemUser {
 		return fmt.Errorf("%w: not a one-to-one conversation", im.ErrUnstorable)
 	}
 	s := t.Send
@@ -74,21 +74,8 @@ func (s *strand) park(ctx context.Context, it *item, cause error) error {
 // reason is what the table keeps of an error; the log has it in full.
 func reason(cause error) string {
 	var broken *queue.UndecodableError
-	switch {
-	case errors.As(cause, &broken):
-		return clip(broken.Error())
-	case errors.Is(cause, im.ErrUnstorable):
-		return clip(cause.Error())
+	if errors.As(cause, &broken) || errors.Is(cause, im.ErrUnstorable) {
+		return cause.Error()
 	}
-	return clip("failed repeatedly: " + cause.Error())
-}
-
-// maxReason bounds a reason in the table, in bytes.
-const maxReason = 500
-
-func clip(s string) string {
-	if len(s) <= maxReason {
-		return s
-	}
-	return s[:maxReason]
+	return "failed repeatedly: " + cause.Error()
 }

@@ -13,6 +13,7 @@ type pusher struct {
 	r        *Runner
 	sessions map[im.UserID][]im.SessionRef
 	nodes    map[im.NodeID][]byte
+	large    bool // one of them is
 }
 
 // push tells whoever is online. It comes last and may fail: what is missed is found
@@ -33,10 +34,12 @@ func (s *strand) push(ctx context.Context, b *batch, moves []move) {
 		case parked:
 			p.rejected(d.conv, d.task, im.ErrUnstorable)
 		}
+		p.bound(ctx)
 	}
 	for i := range moves {
 		if moves[i].receipt {
 			p.moved(&moves[i])
+			p.bound(ctx)
 		}
 	}
 	p.publish(ctx)
@@ -165,8 +168,7 @@ func (p *pusher) moved(m *move) {
 // note answers the request that waits for the end of a send, where there is one.
 func (p *pusher) note(o im.Origin, frame []byte) {
 	if o.Request != "" && o.Node != "" && frame != nil {
-		p.nodes[o.Node] = protocol.AppendDelivery(p.nodes[o.Node], &protocol.Delivery{Request: o.Request, Frame: frame})
-		p.r.m.pushes.WithLabelValues("note").Inc()
+		p.add(o.Node, &protocol.Delivery{Request: o.Request, Frame: frame}, "note")
 	}
 }
 
@@ -181,8 +183,7 @@ func (p *pusher) users(kind protocol.Push, d protocol.Delivery) {
 		if s.Session == d.Except || slices.ContainsFunc(refs[:i], func(t im.SessionRef) bool { return t.Node == s.Node && t.Session != d.Except }) {
 			continue
 		}
-		p.nodes[s.Node] = protocol.AppendDelivery(p.nodes[s.Node], &d)
-		p.r.m.pushes.WithLabelValues(string(kind)).Inc()
+		p.add(s.Node, &d, string(kind))
 	}
 }
 
@@ -196,6 +197,30 @@ func (p *pusher) encode(kind protocol.Push, data any) []byte {
 		return nil
 	}
 	return frame
+}
+
+// publishBytes bounds one node's share of a publish: Redis cuts a subscriber off
+// whose unread messages exceed 8 MiB for a minute or 32 MiB at all.
+const publishBytes = 1 << 20
+
+// bound publishes what is gathered where one node's share is large. It is called
+// between messages: all frames of one must leave together, or a connector would take
+// the later ones for late.
+func (p *pusher) bound(ctx context.Context) {
+	if !p.large {
+		return
+	}
+	p.publish(ctx)
+	clear(p.nodes)
+	p.large = false
+}
+
+// add puts d into a node's share.
+func (p *pusher) add(node im.NodeID, d *protocol.Delivery, kind string) {
+	b := protocol.AppendDelivery(p.nodes[node], d)
+	p.nodes[node] = b
+	p.large = p.large || len(b) > publishBytes
+	p.r.m.pushes.WithLabelValues(kind).Inc()
 }
 
 func (p *pusher) publish(ctx context.Context) {

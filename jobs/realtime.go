@@ -11,7 +11,7 @@ import (
 type batch struct {
 	sends    []*send    // in the order of the log
 	fresh    []*send    // of these, the first of each key: what may have to be inserted
-	receipts []*receipt // folded per member
+	receipts receipts
 	items    []*item
 	careful  bool // look for stored messages before the first insert
 }
@@ -109,7 +109,7 @@ func (s *strand) sort(items []*item, careful bool) *batch {
 			}
 			b.sends = append(b.sends, d)
 		default:
-			b.receipts = fold(b.receipts, it.task.Conversation, it.task.Receipt)
+			b.receipts.add(it.task.Conversation, it.task.Receipt)
 		}
 	}
 	return b

@@ -16,16 +16,32 @@ type receipt struct {
 	read      im.Seq
 }
 
-// fold merges a receipt into those of the batch; both cursors only rise.
-func fold(all []*receipt, conv im.ConversationID, t *im.ReceiptTask) []*receipt {
-	for _, rc := range all {
-		if rc.conv == conv && rc.user == t.User && rc.device == t.Device {
-			rc.delivered = max(rc.delivered, t.Delivered)
-			rc.read = max(rc.read, t.Read)
-			return all
+// receiptKey tells receipts that are folded into one: each device has its own, since
+// the others are told.
+type receiptKey struct {
+	memberKey
+	device im.DeviceID
+}
+
+// receipts folds the receipts of a batch; both cursors only rise.
+type receipts struct {
+	list []*receipt
+	at   map[receiptKey]*receipt
+}
+
+func (r *receipts) add(conv im.ConversationID, t *im.ReceiptTask) {
+	key := receiptKey{memberKey{conv, t.User}, t.Device}
+	rc := r.at[key]
+	if rc == nil {
+		rc = &receipt{conv: conv, user: t.User, device: t.Device}
+		r.list = append(r.list, rc)
+		if r.at == nil {
+			r.at = make(map[receiptKey]*receipt)
 		}
+		r.at[key] = rc
 	}
-	return append(all, &receipt{conv: conv, user: t.User, device: t.Device, delivered: t.Delivered, read: t.Read})
+	rc.delivered = max(rc.delivered, t.Delivered)
+	rc.read = max(rc.read, t.Read)
 }
 
 // move is a cursor that moves.
@@ -89,7 +105,7 @@ func (s *strand) moves(b *batch) []move {
 			raise(d.conv, d.key.Sender, 0, d.ref.Seq, nil)
 		}
 	}
-	for _, rc := range b.receipts {
+	for _, rc := range b.receipts.list {
 		e, _ := s.ends.Get(rc.conv)
 		if rc.user != e.low && rc.user != e.high {
 			s.r.m.receipts.WithLabelValues("foreign").Inc()

@@ -1,8 +1,10 @@
 package logic
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/logic/im"
@@ -48,6 +50,7 @@ func (s *Service) History(ctx context.Context, who im.Identity, req protocol.His
 	if err != nil {
 		return protocol.Page{}, fmt.Errorf("history: %w", storeError(err))
 	}
+	found = fit(found, q)
 	page := protocol.Page{Items: forReader(found.Items, who.User), HasMore: found.HasMoreBefore}
 	switch {
 	case req.AfterSeq != nil:
@@ -56,6 +59,48 @@ func (s *Service) History(ctx context.Context, who im.Identity, req protocol.His
 		page.HasMoreAfter = found.HasMoreAfter
 	}
 	return page, nil
+}
+
+// pageBytes bounds the contents of one page: a hundred of the largest messages would
+// be more than a connection's outbox or a client takes at once. The rest is the next
+// page's.
+const pageBytes = 512 << 10
+
+// fit leaves of a page what pageBytes allows, at least one message: from the place that
+// was asked for, so that the next page goes on where this one ends.
+func fit(p im.HistoryPage, q im.HistoryQuery) im.HistoryPage {
+	if len(p.Items) == 0 {
+		return p
+	}
+	from := len(p.Items) - 1 // before, or from the end
+	switch {
+	case q.After != nil:
+		from = 0
+	case q.Around > 0:
+		from, _ = slices.BinarySearchFunc(p.Items, q.Around, func(m im.Message, s im.Seq) int { return cmp.Compare(m.Seq, s) })
+		from = min(from, len(p.Items)-1)
+	}
+	low, high, left := from, from+1, pageBytes-len(p.Items[from].Content)
+	take := func(i int) bool {
+		if i < 0 || i == len(p.Items) || len(p.Items[i].Content) > left {
+			return false
+		}
+		left -= len(p.Items[i].Content)
+		return true
+	}
+	for grown := true; grown; {
+		grown = false
+		if take(high) {
+			high, grown = high+1, true
+		}
+		if take(low - 1) {
+			low, grown = low-1, true
+		}
+	}
+	p.HasMoreBefore = p.HasMoreBefore || low > 0
+	p.HasMoreAfter = p.HasMoreAfter || high < len(p.Items)
+	p.Items = p.Items[low:high]
+	return p
 }
 
 // forReader hides what only senders see; never nil, so that JSON shows an array.

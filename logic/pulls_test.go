@@ -101,6 +101,40 @@ func TestHistory_RefusesOrIsEmpty(t *testing.T) {
 	}
 }
 
+// A page of the largest messages is cut where a connection could not take it, on the
+// side where the next page goes on.
+func TestHistory_APageIsBoundedInBytes(t *testing.T) {
+	w := talked()
+	w.messages = nil
+	for i := range 100 {
+		w.messages = append(w.messages, im.Message{Conversation: "d7-9", Seq: im.Seq(i + 1), Content: make([]byte, 20<<10)})
+	}
+	const fits = pageBytes / (20 << 10)
+	s := w.service(t, Config{})
+	for _, c := range []struct {
+		name        string
+		req         protocol.History
+		first, last im.Seq
+		more, after bool
+	}{
+		{"the end", protocol.History{}, 101 - fits, 100, true, false},
+		{"before", protocol.History{BeforeSeq: seq(101)}, 101 - fits, 100, true, false},
+		{"after", protocol.History{AfterSeq: seq(0)}, 1, fits, true, false},
+		{"around the middle", protocol.History{Around: seq(50)}, 38, 62, true, true},
+		{"around the end", protocol.History{Around: seq(100)}, 101 - fits, 100, true, false},
+	} {
+		c.req.ConversationID = "d7-9"
+		page, err := s.History(t.Context(), annsPhone, c.req)
+		if err != nil || len(page.Items) != fits {
+			t.Errorf("%s: %d messages, %v", c.name, len(page.Items), err)
+			continue
+		}
+		if first, last := page.Items[0].Seq, page.Items[fits-1].Seq; first != c.first || last != c.last || page.HasMore != c.more || page.HasMoreAfter != c.after {
+			t.Errorf("%s: %d to %d, more %v, after %v", c.name, first, last, page.HasMore, page.HasMoreAfter)
+		}
+	}
+}
+
 func TestSync_IsEverythingAtOnce(t *testing.T) {
 	w := talked()
 	got, err := w.service(t, Config{}).Sync(t.Context(), annsPhone, protocol.Sync{})

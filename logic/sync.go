@@ -146,6 +146,7 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 			s.logUnlessAway("last messages", err)
 		}
 	}
+	left := pageBytes
 	for i, st := range states {
 		rows[i] = protocol.Conversation{
 			ConversationID: st.Conversation,
@@ -159,7 +160,8 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 			PeerDelivered:  st.PeerDelivered,
 			PeerRead:       st.PeerRead,
 		}
-		if m, ok := last[st.Conversation]; ok {
+		if m, ok := last[st.Conversation]; ok && len(m.Content) <= left {
+			left -= len(m.Content)
 			m = m.ForReader(u)
 			rows[i].LastMessage = &m
 		}

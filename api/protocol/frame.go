@@ -115,7 +115,8 @@ type History struct {
 	Limit          int               `json:"limit,omitempty"` // default 50, at most 100
 }
 
-// Page answers history and an offline pull; items ascend by seq.
+// Page answers history and an offline pull; items ascend by seq. It may be shorter than
+// the limit though there is more: contents are together at most 512 KiB.
 type Page struct {
 	Items []im.Message `json:"items"`
 	// HasMore is in the direction asked for: before, unless after_seq was given.
@@ -131,7 +132,7 @@ type Conversation struct {
 	Peer           *im.Profile       `json:"peer,omitempty"`
 	LastSeq        im.Seq            `json:"last_seq"`
 	LastChange     uint64            `json:"last_change"`
-	LastMessage    *im.Message       `json:"last_message,omitempty"` // absent while MySQL is away
+	LastMessage    *im.Message       `json:"last_message,omitempty"` // absent while MySQL is away, or where the page's are over 512 KiB
 	DeliveredSeq   im.Seq            `json:"delivered_seq"`
 	ReadSeq        im.Seq            `json:"read_seq"`
 	Unread         uint64            `json:"unread"`

@@ -13,7 +13,9 @@ type pusher struct {
 	r        *Runner
 	sessions map[im.UserID][]im.SessionRef
 	nodes    map[im.NodeID][]byte
-	large    bool // one of them is
+	large    bool   // one of them is
+	frame    []byte // the last one encoded; add copies it
+	user     [1]im.UserID
 }
 
 // push tells whoever is online. It comes last and may fail: what is missed is found
@@ -101,11 +103,11 @@ func (p *pusher) stored(d *send) {
 	if len(p.sessions[d.key.Sender]) == 0 && d.task.Origin.Request == "" {
 		return
 	}
-	frame := p.encode(protocol.PushStored, protocol.Stored{
+	p.frame = protocol.AppendStoredPush(p.frame[:0], &protocol.Stored{
 		ConversationID: d.conv, ClientMsgID: d.key.ClientMsgID, Seq: d.ref.Seq, MessageID: d.ref.ID, StoredAt: d.ref.StoredAt,
 	})
-	p.note(d.task.Origin, frame)
-	p.users(protocol.PushStored, protocol.Delivery{Users: []im.UserID{d.key.Sender}, Frame: frame})
+	p.note(d.task.Origin, p.frame)
+	p.users(protocol.PushStored, d.key.Sender, protocol.Delivery{Frame: p.frame})
 }
 
 // message tells the recipients, and, with the client message ID, the sender's other
@@ -117,20 +119,17 @@ func (p *pusher) message(d *send, low, high im.UserID) {
 	}
 	own := d.task.Origin.Session
 	if slices.ContainsFunc(p.sessions[d.key.Sender], func(s im.SessionRef) bool { return s.Session != own }) {
-		p.users(protocol.PushMessage, protocol.Delivery{
-			Users: []im.UserID{d.key.Sender}, Except: own, Conversation: d.conv, Seq: d.ref.Seq,
-			Frame: p.encode(protocol.PushMessage, m),
-		})
+		p.frame = protocol.AppendMessagePush(p.frame[:0], &m)
+		p.users(protocol.PushMessage, d.key.Sender, protocol.Delivery{Except: own, Conversation: d.conv, Seq: d.ref.Seq, Frame: p.frame})
 	}
 	peer := low
 	if low == d.key.Sender {
 		peer = high
 	}
 	if peer != d.key.Sender && len(p.sessions[peer]) > 0 {
-		p.users(protocol.PushMessage, protocol.Delivery{
-			Users: []im.UserID{peer}, Conversation: d.conv, Seq: d.ref.Seq,
-			Frame: p.encode(protocol.PushMessage, m.ForReader(peer)),
-		})
+		m.ClientMsgID = "" // the sender's alone
+		p.frame = protocol.AppendMessagePush(p.frame[:0], &m)
+		p.users(protocol.PushMessage, peer, protocol.Delivery{Conversation: d.conv, Seq: d.ref.Seq, Frame: p.frame})
 	}
 }
 
@@ -141,7 +140,7 @@ func (p *pusher) rejected(c im.ConversationID, t *im.SendTask, cause error) {
 		ConversationID: c, ClientMsgID: t.ClientMsgID, Code: code.Name, Message: code.Message,
 	})
 	p.note(t.Origin, frame)
-	p.users(protocol.PushRejected, protocol.Delivery{Users: []im.UserID{t.Sender.ID}, Frame: frame})
+	p.users(protocol.PushRejected, t.Sender.ID, protocol.Delivery{Frame: frame})
 }
 
 // moved tells the other side how far a member has come, and the member's other devices
@@ -149,7 +148,7 @@ func (p *pusher) rejected(c im.ConversationID, t *im.SendTask, cause error) {
 func (p *pusher) moved(m *move) {
 	data := protocol.CursorMoved{ConversationID: m.Conversation, UserID: m.User, DeliveredSeq: m.Delivered, ReadSeq: m.Read}
 	if peer := m.peer(); peer != m.User && len(p.sessions[peer]) > 0 {
-		p.users(protocol.PushReceipt, protocol.Delivery{Users: []im.UserID{peer}, Frame: p.encode(protocol.PushReceipt, data)})
+		p.users(protocol.PushReceipt, peer, protocol.Delivery{Frame: p.encode(protocol.PushReceipt, data)})
 	}
 	if !m.readMoved {
 		return
@@ -161,7 +160,7 @@ func (p *pusher) moved(m *move) {
 		}
 	}
 	if slices.ContainsFunc(p.sessions[m.User], func(s im.SessionRef) bool { return s.Session != own }) {
-		p.users(protocol.PushReadSelf, protocol.Delivery{Users: []im.UserID{m.User}, Except: own, Frame: p.encode(protocol.PushReadSelf, data)})
+		p.users(protocol.PushReadSelf, m.User, protocol.Delivery{Except: own, Frame: p.encode(protocol.PushReadSelf, data)})
 	}
 }
 
@@ -172,13 +171,15 @@ func (p *pusher) note(o im.Origin, frame []byte) {
 	}
 }
 
-// users adds d to the batch of each node that has a session of its one user, other
+// users adds d, for user, to the share of each node that has a session of theirs other
 // than the one left out.
-func (p *pusher) users(kind protocol.Push, d protocol.Delivery) {
+func (p *pusher) users(kind protocol.Push, user im.UserID, d protocol.Delivery) {
 	if d.Frame == nil {
 		return
 	}
-	refs := p.sessions[d.Users[0]]
+	p.user[0] = user
+	d.Users = p.user[:]
+	refs := p.sessions[user]
 	for i, s := range refs {
 		if s.Session == d.Except || slices.ContainsFunc(refs[:i], func(t im.SessionRef) bool { return t.Node == s.Node && t.Session != d.Except }) {
 			continue

@@ -9,8 +9,8 @@ import (
 
 // batch is what a strand works on at once.
 type batch struct {
-	sends    []*send    // in the order of the log
-	fresh    []*send    // of these, the first of each key: what may have to be inserted
+	sends    []*send // in the order of the log
+	fresh    []*send // of these, the first of each key: what may have to be inserted
 	receipts receipts
 	items    []*item
 	careful  bool // look for stored messages before the first insert

@@ -46,29 +46,50 @@ var errBadBatch = errors.New("bad push batch")
 
 // AppendDelivery adds d to a batch.
 func AppendDelivery(batch []byte, d *Delivery) []byte {
-	var body []byte
+	size := sizeString(len(d.Only)) + sizeString(len(d.Except)) + sizeString(len(d.Conversation)) +
+		sizeString(len(d.Frame)) + sizeString(len(d.Close.Reason)) + sizeString(len(d.Request)) +
+		sizeNumber(uint64(d.Seq)) + sizeNumber(uint64(d.Close.Code))
 	for _, u := range d.Users {
-		body = protowire.AppendTag(body, fieldUser, protowire.VarintType)
-		body = protowire.AppendVarint(body, uint64(u))
+		size += 1 + protowire.SizeVarint(uint64(u)) // also a zero
 	}
-	body = appendString(body, fieldOnly, string(d.Only))
-	body = appendString(body, fieldExcept, string(d.Except))
-	body = appendString(body, fieldConversation, string(d.Conversation))
+	b := protowire.AppendVarint(batch, uint64(size))
+	for _, u := range d.Users {
+		b = protowire.AppendTag(b, fieldUser, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(u))
+	}
+	b = appendString(b, fieldOnly, string(d.Only))
+	b = appendString(b, fieldExcept, string(d.Except))
+	b = appendString(b, fieldConversation, string(d.Conversation))
 	if d.Seq != 0 {
-		body = protowire.AppendTag(body, fieldSeq, protowire.VarintType)
-		body = protowire.AppendVarint(body, uint64(d.Seq))
+		b = protowire.AppendTag(b, fieldSeq, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(d.Seq))
 	}
 	if len(d.Frame) > 0 {
-		body = protowire.AppendTag(body, fieldFrame, protowire.BytesType)
-		body = protowire.AppendBytes(body, d.Frame)
+		b = protowire.AppendTag(b, fieldFrame, protowire.BytesType)
+		b = protowire.AppendBytes(b, d.Frame)
 	}
 	if d.Close.Code != 0 {
-		body = protowire.AppendTag(body, fieldCloseCode, protowire.VarintType)
-		body = protowire.AppendVarint(body, uint64(d.Close.Code))
+		b = protowire.AppendTag(b, fieldCloseCode, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(d.Close.Code))
 	}
-	body = appendString(body, fieldCloseReason, d.Close.Reason)
-	body = appendString(body, fieldRequest, d.Request)
-	return protowire.AppendBytes(batch, body)
+	b = appendString(b, fieldCloseReason, d.Close.Reason)
+	return appendString(b, fieldRequest, d.Request)
+}
+
+// sizeString and sizeNumber are what a field takes, whose tag is one byte; empty and
+// zero ones are left out.
+func sizeString(n int) int {
+	if n == 0 {
+		return 0
+	}
+	return 1 + protowire.SizeBytes(n)
+}
+
+func sizeNumber(n uint64) int {
+	if n == 0 {
+		return 0
+	}
+	return 1 + protowire.SizeVarint(n)
 }
 
 // DecodeDeliveries reads a batch. The frames share the batch's memory.

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -326,4 +327,63 @@ func rebalanceAndRestart(t *testing.T, addrs []string, db *storage.DB) {
 	}
 	fourth() // cursor moves are written by now at the latest
 	checkStored(t, db, tasks)
+}
+
+// BenchmarkPipeline is the way from Produce to the committed row and the publish, on
+// real stores, with 800 sends under way; Redis is left out.
+func BenchmarkPipeline(b *testing.B) {
+	addrs := os.Getenv("CURLEW_KAFKA_ADDRS")
+	if addrs == "" {
+		b.Skip("CURLEW_KAFKA_ADDRS is not set")
+	}
+	db := openStore(b, mariaDB(b))
+	prefix := "t" + strings.ToLower(rand.Text()) + "."
+	cluster, err := queue.NewCluster(queue.Config{Brokers: strings.Split(addrs, ","), Prefix: prefix, GroupPrefix: prefix, CreateTopics: true},
+		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cluster.Prepare(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	w := newWorld(1)
+	for u := im.UserID(1); u <= 200; u++ {
+		online(w, u, "phone", "n1")
+	}
+	r := onStore(b, Config{}, w, db, cluster, nil)
+	slots := make(chan struct{}, 800)
+	r.deps.Bus = slotBus{slots}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	producer := queue.NewProducer(cluster, im.LaneRealtime)
+	n := 0
+	for b.Loop() {
+		slots <- struct{}{}
+		a := im.UserID(1 + 2*(n%100))
+		task := text(im.DirectConversation(a, a+1), a, n)
+		task.Send.ClientMsgID = im.ClientMsgID(fmt.Sprintf("bench-%012d", n))
+		producer.Produce(task, func(err error) {
+			if err != nil {
+				b.Error(err)
+			}
+		})
+		n++
+	}
+	cancel()
+	<-ended
+	producer.Close()
+	cluster.Close()
+}
+
+// slotBus frees a slot for each stored push.
+type slotBus struct{ slots chan struct{} }
+
+func (s slotBus) Publish(_ context.Context, batches map[im.NodeID][]byte) error {
+	for _, b := range batches {
+		for range bytes.Count(b, []byte(`{"push":"stored"`)) {
+			<-s.slots
+		}
+	}
+	return nil
 }

@@ -261,19 +261,20 @@ func (a *Auth) Verify(ctx context.Context, accessToken string) (im.Identity, err
 	if err != nil {
 		return im.Identity{}, err
 	}
-	if err := a.Recheck(ctx, id); err != nil {
+	if err := a.Recheck(ctx, id, stateFresh); err != nil {
 		return im.Identity{}, err
 	}
 	return id, nil
 }
 
 // Recheck says whether an identity verified earlier still stands: not expired, its
-// device not logged out, its user not banned. It is Verify without the signature.
-func (a *Auth) Recheck(ctx context.Context, id im.Identity) error {
+// device not logged out, its user not banned, by a copy no older than fresh. It is
+// Verify without the signature.
+func (a *Auth) Recheck(ctx context.Context, id im.Identity, fresh time.Duration) error {
 	if a.clock().UnixMilli() >= id.ExpiresAt {
 		return im.ErrUnauthenticated
 	}
-	return a.states.check(ctx, id)
+	return a.states.check(ctx, id, fresh)
 }
 
 // closeSessions is best effort: the heartbeat finds what it misses.

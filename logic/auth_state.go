@@ -21,6 +21,8 @@ const (
 	stateRefused = time.Second
 	// stateStale is how old a copy may be while MySQL is away (contract 9).
 	stateStale = 60 * time.Second
+	// stateTimeout bounds one question; every request that waits for it has more.
+	stateTimeout = time.Second
 )
 
 type stateKey struct {
@@ -39,26 +41,28 @@ type authStates struct {
 	clock    func() time.Time
 	entries  *lru.Cache[stateKey, stateEntry]
 	flight   singleflight.Group
+	breaker  breaker
 }
 
 func newAuthStates(size int, accounts Accounts, clock func() time.Time) *authStates {
 	entries, _ := lru.New[stateKey, stateEntry](size) // fails for a size below 1 only
-	return &authStates{accounts: accounts, clock: clock, entries: entries}
+	return &authStates{accounts: accounts, clock: clock, entries: entries, breaker: breaker{now: clock}}
 }
 
-// check returns im.ErrUnauthenticated where the versions have moved on.
-func (s *authStates) check(ctx context.Context, id im.Identity) error {
+// check returns im.ErrUnauthenticated where the versions have moved on, by a copy that
+// is no older than fresh; im.ErrStore where nobody can say.
+func (s *authStates) check(ctx context.Context, id im.Identity, fresh time.Duration) error {
 	key := stateKey{id.User, id.Device}
 	e, ok := s.entries.Get(key)
-	if !ok || !s.usable(e, id) {
-		fresh, err := s.load(ctx, key)
+	if !ok || !s.usable(e, id, fresh) {
+		asked, err := s.load(ctx, key)
 		switch {
 		case err == nil:
-			e = fresh
-		case ok && errors.Is(err, im.ErrStore) && s.clock().Sub(e.at) <= stateStale:
+			e = asked
+		case ok && away(err) && s.clock().Sub(e.at) <= stateStale && !newer(id, e):
 			// the copy will do
 		default:
-			return err
+			return storeError(err)
 		}
 	}
 	if !e.Active || !e.DeviceKnown || e.TokenVersion != id.TokenVersion || e.DeviceVersion != id.DeviceVersion {
@@ -69,21 +73,30 @@ func (s *authStates) check(ctx context.Context, id im.Identity) error {
 
 // usable says whether a copy decides without asking MySQL. It does not for a token
 // newer than the copy: the user has logged in again, on another node.
-func (s *authStates) usable(e stateEntry, id im.Identity) bool {
+func (s *authStates) usable(e stateEntry, id im.Identity, fresh time.Duration) bool {
 	age := s.clock().Sub(e.at)
 	if !e.Active || !e.DeviceKnown {
 		return age <= stateRefused
 	}
-	return age <= stateFresh && id.TokenVersion <= e.TokenVersion && id.DeviceVersion <= e.DeviceVersion
+	return age <= fresh && !newer(id, e)
+}
+
+// newer says that the token was made after the copy: the copy cannot refuse it.
+func newer(id im.Identity, e stateEntry) bool {
+	return id.TokenVersion > e.TokenVersion || id.DeviceVersion > e.DeviceVersion
 }
 
 func (s *authStates) load(ctx context.Context, key stateKey) (stateEntry, error) {
+	if !s.breaker.allow() {
+		return stateEntry{}, fmt.Errorf("auth state: not asked again yet: %w", im.ErrStore)
+	}
 	ch := s.flight.DoChan(key.user.String()+"/"+string(key.device), func() (any, error) {
 		// One caller's deadline must not end the question of the others.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stateTimeout)
 		defer cancel()
 		e := stateEntry{at: s.clock()} // before the question, so never younger than the answer
 		state, err := s.accounts.AuthState(ctx, key.user, key.device)
+		s.breaker.done(err == nil || !away(err))
 		if err != nil && !errors.Is(err, im.ErrNotFound) {
 			return e, fmt.Errorf("auth state: %w", err)
 		}

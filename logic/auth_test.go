@@ -471,7 +471,7 @@ func TestAuth_LogoutTakesEffectHereAtOnceAndElsewhereWithin5s(t *testing.T) {
 	r.advance(stateFresh + time.Millisecond)
 	_, err = b.Verify(t.Context(), phone.AccessToken)
 	mustBe(t, "elsewhere", err, im.ErrUnauthenticated)
-	mustBe(t, "recheck of a live session", b.Recheck(t.Context(), id), im.ErrUnauthenticated)
+	mustBe(t, "recheck of a live session", b.Recheck(t.Context(), id, stateFresh), im.ErrUnauthenticated)
 	verified(t, b, desk.AccessToken)
 	if fmt.Sprint(r.kicked) != "[1/phone]" {
 		t.Errorf("kicked %v", r.kicked)
@@ -530,7 +530,36 @@ func TestAuth_VerifyWhileTheStoreIsAway(t *testing.T) {
 	_, err = a.Login(t.Context(), protocol.Login{Handle: "ann", Password: secret, Device: "phone"}, "192.0.2.1")
 	mustBe(t, "login", err, im.ErrStore)
 	r.setDown(nil)
+	r.advance(breakerPause)
 	verified(t, a, tk.AccessToken)
+}
+
+// A database that hangs costs one question a second, and not each request its time.
+func TestAuth_VerifyWhileTheStoreHangs(t *testing.T) {
+	r := newRegistry()
+	a := newTestAuth(t, r)
+	b := newTestAuth(t, r, func(c *AuthConfig, _ *AuthDeps) { c.KeysFile, c.GenerateKeys = a.cfg.KeysFile, false })
+	tk := register(t, a, "ann", "phone")
+	verified(t, b, tk.AccessToken)
+	change := protocol.ChangePassword{OldPassword: secret, NewPassword: secret + "2"}
+	if err := a.ChangePassword(t.Context(), verified(t, a, tk.AccessToken), change); err != nil {
+		t.Fatal(err)
+	}
+	back, err := a.Login(t.Context(), protocol.Login{Handle: "ann", Password: secret + "2", Device: "phone"}, "192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.advance(stateFresh + time.Millisecond)
+	r.setDown(context.DeadlineExceeded)
+	asked := r.asked
+	for range 10 {
+		verified(t, a, back.AccessToken)
+	}
+	if r.asked != asked+1 {
+		t.Errorf("asked %d times", r.asked-asked)
+	}
+	_, err = b.Verify(t.Context(), back.AccessToken) // b's copy is older than the token
+	mustBe(t, "a token that this process cannot know", err, im.ErrStore)
 }
 
 func TestAuth_BannedAndDeletedUsersTokensEnd(t *testing.T) {

@@ -20,6 +20,14 @@ func (s *Service) Handle(ctx context.Context, session *im.Session, message []byt
 		return
 	}
 	switch req.Cmd {
+	case protocol.CmdConnect, protocol.CmdRefresh, protocol.CmdPing: // which see to it themselves
+	default:
+		if !s.stands(ctx, session) {
+			s.answer(req, nil, im.ErrUnauthenticated, answer)
+			return
+		}
+	}
+	switch req.Cmd {
 	case protocol.CmdSend:
 		s.handleSend(ctx, session, req, answer)
 	case protocol.CmdAck, protocol.CmdRead:

@@ -162,6 +162,27 @@ func TestPing_EndsARevokedSession(t *testing.T) { // [L7]
 	}
 }
 
+// A client that never pings does not outlive its token by that.
+func TestHandle_EndsARevokedSessionAtWhateverItSays(t *testing.T) { // [L7]
+	w := talked()
+	s := w.service(t, Config{})
+	w.revoked = true
+	for _, message := range []string{
+		`{"id":"1","cmd":"send","data":{"client_msg_id":"abcdefgh","to":{"user_id":"9"},"content":{"text":"hi"}}}`,
+		`{"id":"1","cmd":"read","data":{"conversation_id":"d7-9","seq":3}}`,
+		`{"id":"1","cmd":"sync"}`,
+		`{"id":"1","cmd":"history","data":{"conversation_id":"d7-9"}}`,
+		`{"id":"1","cmd":"dance"}`,
+	} {
+		if a := ask(t, s, message); a.Close.Code != protocol.CloseUnauthenticated || !strings.Contains(string(a.Frame), `"unauthenticated"`) {
+			t.Errorf("%s\n got %s %+v", message, a.Frame, a.Close)
+		}
+	}
+	if len(w.produced()) != 0 {
+		t.Error("something reached the log")
+	}
+}
+
 func TestPing_IsAnsweredWhileStoresAreAway(t *testing.T) {
 	for name, prep := range map[string]func(*world){
 		"MySQL":      func(w *world) { w.fail["Recheck"] = im.ErrStore },

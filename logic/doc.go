@@ -10,5 +10,8 @@
 //	[L5] what is not yours answers as what does not exist
 //	[L6] the same client message ID with other content is refused where the hint is
 //	     still known, and rejected after acceptance where it is not
-//	[L7] a revoked token's connections end within one heartbeat, even if the kick is lost
+//	[L7] a revoked token's connections end within one heartbeat, even if the kick is lost:
+//	     at their next ping, or their first other message after it was due
+//	[L8] a change of contacts moves the version of each side it changes: what a device
+//	     was not pushed it learns by asking since its own
 package logic

@@ -122,8 +122,8 @@ type Authenticator interface {
 	// Verify returns im.ErrUnauthenticated for a token that is not good.
 	Verify(ctx context.Context, accessToken string) (im.Identity, error)
 	// Recheck says whether an identity verified before still holds: neither revoked,
-	// banned nor expired since, as far as is known (at most 5 s old).
-	Recheck(ctx context.Context, who im.Identity) error
+	// banned nor expired since, as far as was known no longer than fresh ago.
+	Recheck(ctx context.Context, who im.Identity, fresh time.Duration) error
 }
 
 // Filter looks at what a text says before it is accepted. Chain implements it.

@@ -133,10 +133,23 @@ func (s *Service) ping(ctx context.Context, session *im.Session, p protocol.Ping
 	if err != nil {
 		return protocol.Pong{}, err
 	}
-	if err := s.deps.Auth.Recheck(ctx, session.Identity); errors.Is(err, im.ErrUnauthenticated) {
+	if err := s.deps.Auth.Recheck(ctx, session.Identity, stateFresh); errors.Is(err, im.ErrUnauthenticated) {
 		return protocol.Pong{}, fmt.Errorf("recheck: %w", err)
 	}
 	return pong, nil
+}
+
+// standTimeout bounds what a message waits to learn whether its session still stands.
+// It seldom waits: the last ping has asked.
+const standTimeout = 200 * time.Millisecond
+
+// stands is false where the session's token was revoked. A client that sends no pings
+// is not to outlive its token by that, and one that does is to cost no question more:
+// so the copy may be as old as a ping that is late ([L7]).
+func (s *Service) stands(ctx context.Context, session *im.Session) bool {
+	ctx, cancel := context.WithTimeout(ctx, standTimeout)
+	defer cancel()
+	return !errors.Is(s.deps.Auth.Recheck(ctx, session.Identity, s.cfg.Heartbeat*5/4), im.ErrUnauthenticated)
 }
 
 // digest is what differs from a position; without one, only the present position.

@@ -290,7 +290,7 @@ func (w *world) Verify(ctx context.Context, token string) (im.Identity, error) {
 	return who, nil
 }
 
-func (w *world) Recheck(ctx context.Context, _ im.Identity) error {
+func (w *world) Recheck(ctx context.Context, _ im.Identity, _ time.Duration) error {
 	if w.revoked {
 		return im.ErrUnauthenticated
 	}

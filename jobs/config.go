@@ -10,8 +10,10 @@ type Config struct {
 	// Pool is how many strands may run at once in this process (default 16: they mostly
 	// wait for stores).
 	Pool int
-	// Strands is how many strands a partition has (default 2). One conversation is in
-	// one strand; more strands overlap more waiting, fewer make larger batches.
+	// Strands is how many strands a partition has (default 1). One conversation is in
+	// one strand; more strands overlap more waiting, fewer make larger batches. With 8
+	// partitions on 2 cores, 1, 2 and 4 stored 40,000, 28,000 and 18,000 a second
+	// (BenchmarkPipeline); more pay where a store is far away.
 	Strands int
 	// Batch is the most records a strand takes at once (default 500: an INSERT gains
 	// nothing beyond that, FEASIBILITY.md, 3).
@@ -69,7 +71,7 @@ func (c Config) WithDefaults() Config {
 		}
 	}
 	number(&c.Pool, 16)
-	number(&c.Strands, 2)
+	number(&c.Strands, 1)
 	number(&c.Batch, 500)
 	number(&c.WindowRecords, 4000)
 	number(&c.WindowBytes, 8<<20)

@@ -2,17 +2,22 @@
 
 GOTESTSUM = go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --hide-summary skipped
 
-.PHONY: test test-embedded test-real check services bench
+.PHONY: test check services test-browser test-embedded test-real
 
-# Everything: the real stores are brought up (installed where absent), then the whole
-# suite runs on the embedded stores, and on the real ones with the race detector.
-test: check services test-embedded test-real
+# Everything: the real stores are brought up (installed where absent), then the page is
+# tested in a browser, and the whole suite runs on the embedded stores, and on the real
+# ones with the race detector.
+test: check services test-browser test-embedded test-real
 
 check:
 	scripts/check.sh
 
 services:
 	scripts/services up
+
+# Says that it is skipped where a browser can be neither found nor installed.
+test-browser:
+	scripts/browser/run
 
 test-embedded:
 	env -u CURLEW_REDIS_ADDR -u CURLEW_MYSQL_DSN -u CURLEW_MYSQL_ADMIN_DSN -u CURLEW_KAFKA_ADDRS $(GOTESTSUM) -- -count=1 ./...

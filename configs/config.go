@@ -178,10 +178,15 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
+	errs = append(errs, c.validateStores())
 	if c.Plays(RoleConnector) {
 		errs = append(errs, c.Connector.Config.Validate())
-		if !c.Plays(RoleLogic) {
+		told := c.Logic.WithDefaults().Heartbeat
+		switch beat := c.Connector.Heartbeat; {
+		case !c.Plays(RoleLogic):
 			errs = append(errs, c.Connector.Upstream.Validate())
+		case beat > 0 && beat < told:
+			errs = append(errs, fmt.Errorf("connector.heartbeat: %s is below logic.heartbeat, the %s that clients are told to keep", beat, told))
 		}
 	}
 	if c.Plays(RoleAPI) {
@@ -195,11 +200,32 @@ func (c *Config) Validate() error {
 	}
 	if c.Profile == "dev" {
 		errs = append(errs, c.loopbackOnly())
+	} else if c.API.Demo {
+		errs = append(errs, errors.New("api.demo: accounts for whoever asks are for the dev profile alone"))
 	}
 	if c.Plays(RoleLogic) || c.Plays(RoleAPI) {
 		errs = append(errs, c.Logic.Config.Validate(), c.Logic.Auth.Validate())
 	}
 	errs = append(errs, c.Admin.Validate())
+	return errors.Join(errs...)
+}
+
+// validateStores looks at the stores that have an address; for the rest the defaults do.
+func (c *Config) validateStores() error {
+	var errs []error
+	db, redis, kafka := c.Embedded()
+	if !c.onlyConnector() {
+		errs = append(errs, c.Storage.DBConfig.Validate())
+		if !db && c.Storage.Dialect != storage.MySQL {
+			errs = append(errs, fmt.Errorf("storage.dialect: %s does not go with storage.dsn", c.Storage.Dialect))
+		}
+		if !kafka {
+			errs = append(errs, c.Queue.Validate())
+		}
+	}
+	if !redis {
+		errs = append(errs, c.Storage.Redis.WithDefaults().Validate())
+	}
 	return errors.Join(errs...)
 }
 

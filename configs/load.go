@@ -15,8 +15,8 @@ import (
 	"github.com/knadh/koanf/v2"
 )
 
-// EnvPrefix begins every environment variable: logic.send_rate is
-// CURLEW_LOGIC_SEND_RATE. Lists are separated by commas.
+// EnvPrefix begins every environment variable: logic.send_per_second is
+// CURLEW_LOGIC_SEND_PER_SECOND. Lists are separated by commas.
 const EnvPrefix = "CURLEW_"
 
 // Sources says where a configuration comes from; each later one wins.

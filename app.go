@@ -41,6 +41,7 @@ type App struct {
 	cluster *queue.Cluster // nil in a process that is only a connector
 	service *logic.Service // nil without logic and api
 	auth    *logic.Auth
+	people  *logic.People
 	words   *logic.Words
 
 	producer *queue.Producer

@@ -39,6 +39,10 @@ func (a *App) openLogic(context.Context) error {
 	}); err != nil {
 		return err
 	}
+	a.people = logic.NewPeople(a.cfg.Logic.People, logic.PeopleDeps{
+		Contacts: a.db, Profiles: profiles, Limits: limits, Texts: filter, Sessions: routes, Bus: bus,
+		Clock: time.Now, Log: log, Metrics: a.reg,
+	})
 	a.producer = queue.NewProducer(a.cluster, im.LaneRealtime)
 	a.closers = append(a.closers, func() error { a.producer.Close(); return nil })
 	a.service, err = logic.NewService(a.cfg.Logic.Config, logic.Deps{
@@ -71,7 +75,7 @@ func (a *App) openAPI(context.Context) (err error) {
 		return nil
 	}
 	if a.api, err = api.NewServer(a.cfg.API, api.Deps{
-		Chat: a.service, Accounts: a.auth, Log: a.log.With("part", "api"), Registerer: a.reg,
+		Chat: a.service, Accounts: a.auth, People: a.people, Log: a.log.With("part", "api"), Registerer: a.reg,
 	}); err != nil {
 		return err
 	}

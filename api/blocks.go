@@ -10,7 +10,7 @@ import (
 )
 
 func (s *Server) listBlocks(c *gin.Context) (int, any, error) {
-	blocked, err := s.deps.Accounts.Blocks(c.Request.Context(), caller(c))
+	blocked, err := s.deps.People.Blocks(c.Request.Context(), caller(c))
 	return http.StatusOK, protocol.Blocks{Items: list(blocked)}, err
 }
 
@@ -21,6 +21,6 @@ func (s *Server) setBlock(on bool) handler {
 		if err != nil {
 			return 0, nil, err
 		}
-		return http.StatusNoContent, nil, s.deps.Accounts.SetBlock(c.Request.Context(), caller(c), u, on)
+		return http.StatusNoContent, nil, s.deps.People.SetBlock(c.Request.Context(), caller(c), u, on)
 	}
 }

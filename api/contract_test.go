@@ -203,6 +203,7 @@ func TestSocketContract_FramesOfTheCodecKeepIt(t *testing.T) {
 		protocol.PushReceipt:  protocol.CursorMoved{ConversationID: "d7-12", UserID: 12, DeliveredSeq: 3},
 		protocol.PushReadSelf: protocol.CursorMoved{ConversationID: "d7-12", UserID: 7, ReadSeq: 3},
 		protocol.PushKicked:   protocol.Kicked{Code: "unauthenticated"},
+		protocol.PushContact:  protocol.ContactChanged{Kind: im.ContactRequested, Contact: asking},
 		protocol.PushNudge:    struct{}{},
 	} {
 		frame, err := protocol.EncodePush(protocol.PushFrame{Push: push, Data: data})
@@ -229,6 +230,8 @@ var bodies = map[string]any{
 	"PageConfig": protocol.PageConfig{}, "Limits": protocol.Limits{}, "Profile": im.Profile{}, "Register": protocol.Register{},
 	"Login": protocol.Login{}, "Demo": protocol.Demo{}, "RefreshTokens": protocol.RefreshTokens{}, "Tokens": protocol.Tokens{},
 	"ChangePassword": protocol.ChangePassword{}, "Devices": protocol.Devices{}, "UpdateProfile": protocol.UpdateProfile{},
+	"Me": protocol.Me{}, "RequestContact": protocol.RequestContact{}, "Contact": protocol.Contact{}, "Contacts": protocol.Contacts{},
+	"ContactRequests": protocol.ContactRequests{}, "SetRemark": protocol.SetRemark{}, "ContactChanged": protocol.ContactChanged{},
 	"Blocks": protocol.Blocks{}, "To": protocol.To{}, "Send": protocol.Send{}, "Sent": protocol.Sent{}, "Message": im.Message{},
 	"Page": protocol.Page{}, "Conversation": protocol.Conversation{}, "Conversations": protocol.Conversations{},
 	"Receipts": protocol.Receipts{}, "OfflineAck": protocol.OfflineAck{}, "OfflineSource": protocol.OfflineSource{},

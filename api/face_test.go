@@ -28,6 +28,7 @@ import (
 var (
 	_ Chat     = (*logic.Service)(nil)
 	_ Accounts = (*logic.Auth)(nil)
+	_ People   = (*logic.People)(nil)
 )
 
 const (
@@ -59,6 +60,12 @@ type fake struct {
 	lastIP      string
 	lastWait    bool
 	lastHandle  string
+
+	lastUpdate   protocol.UpdateProfile
+	lastRequest  protocol.RequestContact
+	lastAfter    im.UserID
+	lastSince    *uint64
+	lastIncoming bool
 }
 
 func (f *fake) err() error {
@@ -122,7 +129,7 @@ func (f *fake) Sync(_ context.Context, _ im.Identity, req protocol.Sync) (protoc
 	f.lastSync = req
 	return protocol.Synced{
 		User: curlew, Full: true, Conversations: []protocol.Conversation{row}, Offline: []protocol.OfflineSource{source},
-		Position: im.Position{Epoch: "g1", Version: 9}, ServerTime: 1792846180000, Limits: f.Limits(),
+		Position: im.Position{Epoch: "g1", Version: 9}, ContactsVersion: &version, ServerTime: 1792846180000, Limits: f.Limits(),
 	}, f.err()
 }
 func (f *fake) Limits() protocol.Limits {
@@ -160,8 +167,44 @@ func (f *fake) Profile(context.Context, im.Identity, im.UserID) (im.Profile, err
 func (f *fake) FindByHandle(context.Context, im.Identity, string) (im.Profile, error) {
 	return godwit, f.err()
 }
-func (f *fake) UpdateProfile(context.Context, im.Identity, *string, *string) (im.Profile, error) {
-	return curlew, f.err()
+func (f *fake) Me(context.Context, im.Identity) (protocol.Me, error) {
+	return protocol.Me{Profile: curlew, MessagePolicy: im.MessagesFromEveryone}, f.err()
+}
+func (f *fake) UpdateProfile(_ context.Context, _ im.Identity, req protocol.UpdateProfile) (protocol.Me, error) {
+	f.lastUpdate = req
+	return protocol.Me{Profile: curlew, MessagePolicy: im.MessagesFromContacts}, f.err()
+}
+
+var (
+	askingID = im.ContactRequestID(5)
+	asking   = protocol.Contact{User: godwit, State: im.ContactIncoming, RequestID: &askingID, Message: "it's me", Version: 3, ChangedAt: 1792846180000}
+	version  = uint64(9)
+)
+
+func (f *fake) RequestContact(_ context.Context, _ im.Identity, req protocol.RequestContact) (protocol.Contact, error) {
+	f.lastRequest = req
+	return asking, f.err()
+}
+func (f *fake) AcceptContact(context.Context, im.Identity, im.ContactRequestID) (protocol.Contact, error) {
+	return protocol.Contact{User: godwit, State: im.ContactYes, Version: 4}, f.err()
+}
+func (f *fake) RefuseContact(context.Context, im.Identity, im.ContactRequestID) error {
+	return f.err()
+}
+func (f *fake) WithdrawContact(context.Context, im.Identity, im.ContactRequestID) error {
+	return f.err()
+}
+func (f *fake) RemoveContact(context.Context, im.Identity, im.UserID) error { return f.err() }
+func (f *fake) SetRemark(_ context.Context, _ im.Identity, _ im.UserID, remark string) (protocol.Contact, error) {
+	return protocol.Contact{User: godwit, State: im.ContactYes, Remark: remark, Version: 5}, f.err()
+}
+func (f *fake) Contacts(_ context.Context, _ im.Identity, after im.UserID, since *uint64, limit int) (protocol.Contacts, error) {
+	f.lastAfter, f.lastSince, f.lastLimit = after, since, limit
+	return protocol.Contacts{Items: []protocol.Contact{asking}, Full: since == nil, HasMore: true, Next: "12", Version: &version}, f.err()
+}
+func (f *fake) ContactRequests(_ context.Context, _ im.Identity, incoming bool, _ im.ContactRequestID, limit int) (protocol.ContactRequests, error) {
+	f.lastIncoming, f.lastLimit = incoming, limit
+	return protocol.ContactRequests{Items: []protocol.Contact{asking}, HasMore: true, Next: "5"}, f.err()
 }
 func (f *fake) Blocks(context.Context, im.Identity) ([]im.UserID, error)     { return nil, f.err() }
 func (f *fake) SetBlock(context.Context, im.Identity, im.UserID, bool) error { return f.err() }
@@ -195,7 +238,7 @@ func newFace(t *testing.T, change ...func(*Config)) *face {
 		c(&cfg)
 	}
 	f := &face{fake: &fake{sent: protocol.Sent{State: protocol.StateAccepted, ConversationID: "d7-12", ClientMsgID: "01JF2K9M7Q"}}, t: t}
-	s, err := NewServer(cfg, Deps{Chat: f.fake, Accounts: f.fake, Log: slog.New(slog.NewTextHandler(&f.log, nil)), Registerer: prometheus.NewRegistry()})
+	s, err := NewServer(cfg, Deps{Chat: f.fake, Accounts: f.fake, People: f.fake, Log: slog.New(slog.NewTextHandler(&f.log, nil)), Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}

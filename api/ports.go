@@ -38,12 +38,26 @@ type Accounts interface {
 
 	Profile(ctx context.Context, who im.Identity, u im.UserID) (im.Profile, error)
 	FindByHandle(ctx context.Context, who im.Identity, handle string) (im.Profile, error)
-	UpdateProfile(ctx context.Context, who im.Identity, nickname, avatar *string) (im.Profile, error)
-	Blocks(ctx context.Context, who im.Identity) ([]im.UserID, error)
-	SetBlock(ctx context.Context, who im.Identity, blocked im.UserID, on bool) error
+	Me(ctx context.Context, who im.Identity) (protocol.Me, error)
+	UpdateProfile(ctx context.Context, who im.Identity, req protocol.UpdateProfile) (protocol.Me, error)
 
 	// VerifyServerKey returns im.ErrUnauthenticated for a backend's key that is not good.
 	VerifyServerKey(id, secret string) error
 	UpsertUsers(ctx context.Context, users []protocol.ServerUser) ([]im.Profile, error)
 	IssueTokens(ctx context.Context, req protocol.IssueTokens) (protocol.Tokens, error)
+}
+
+// People answers who is whose contact, and changes it. logic.People implements it.
+type People interface {
+	RequestContact(ctx context.Context, who im.Identity, req protocol.RequestContact) (protocol.Contact, error)
+	AcceptContact(ctx context.Context, who im.Identity, r im.ContactRequestID) (protocol.Contact, error)
+	RefuseContact(ctx context.Context, who im.Identity, r im.ContactRequestID) error
+	WithdrawContact(ctx context.Context, who im.Identity, r im.ContactRequestID) error
+	RemoveContact(ctx context.Context, who im.Identity, peer im.UserID) error
+	SetRemark(ctx context.Context, who im.Identity, peer im.UserID, remark string) (protocol.Contact, error)
+	// Contacts is a page of the full list from above after, or what changed since.
+	Contacts(ctx context.Context, who im.Identity, after im.UserID, since *uint64, limit int) (protocol.Contacts, error)
+	ContactRequests(ctx context.Context, who im.Identity, incoming bool, before im.ContactRequestID, limit int) (protocol.ContactRequests, error)
+	Blocks(ctx context.Context, who im.Identity) ([]im.UserID, error)
+	SetBlock(ctx context.Context, who im.Identity, blocked im.UserID, on bool) error
 }

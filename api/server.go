@@ -19,6 +19,7 @@ import (
 type Deps struct {
 	Chat       Chat
 	Accounts   Accounts
+	People     People
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -105,6 +106,14 @@ func (s *Server) routes() error {
 	v1.GET("/users/me", s.handle(s.me))
 	v1.PATCH("/users/me", s.handle(s.updateMe))
 	v1.GET("/users/:user", s.handle(s.user))
+	v1.GET("/contacts", s.handle(s.listContacts))
+	v1.PATCH("/contacts/:user", s.handle(s.setRemark))
+	v1.DELETE("/contacts/:user", s.handle(s.removeContact))
+	v1.GET("/contacts/requests", s.handle(s.listContactRequests))
+	v1.POST("/contacts/requests", s.handle(s.requestContact))
+	v1.DELETE("/contacts/requests/:request", s.handle(s.withdrawContact))
+	v1.POST("/contacts/requests/:request/accept", s.handle(s.acceptContact))
+	v1.POST("/contacts/requests/:request/refuse", s.handle(s.refuseContact))
 	v1.GET("/blocks", s.handle(s.listBlocks))
 	v1.PUT("/blocks/:user", s.handle(s.setBlock(true)))
 	v1.DELETE("/blocks/:user", s.handle(s.setBlock(false)))

@@ -10,9 +10,8 @@ import (
 )
 
 func (s *Server) me(c *gin.Context) (int, any, error) {
-	who := caller(c)
-	profile, err := s.deps.Accounts.Profile(c.Request.Context(), who, who.User)
-	return http.StatusOK, profile, err
+	me, err := s.deps.Accounts.Me(c.Request.Context(), caller(c))
+	return http.StatusOK, me, err
 }
 
 func (s *Server) updateMe(c *gin.Context) (int, any, error) {
@@ -20,8 +19,8 @@ func (s *Server) updateMe(c *gin.Context) (int, any, error) {
 	if err := s.body(c, &req); err != nil {
 		return 0, nil, err
 	}
-	profile, err := s.deps.Accounts.UpdateProfile(c.Request.Context(), caller(c), req.Nickname, req.Avatar)
-	return http.StatusOK, profile, err
+	me, err := s.deps.Accounts.UpdateProfile(c.Request.Context(), caller(c), req)
+	return http.StatusOK, me, err
 }
 
 func (s *Server) user(c *gin.Context) (int, any, error) {

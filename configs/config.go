@@ -74,6 +74,7 @@ type Connector struct {
 type Logic struct {
 	logic.Config `mapstructure:",squash"`
 	Auth         logic.AuthConfig
+	People       logic.PeopleConfig
 	// GRPC is where connectors in other processes reach this one.
 	GRPC logic.GRPCServerConfig
 	// WordsFile is the list of words that the filter masks or refuses, read again when
@@ -120,6 +121,7 @@ func (c *Config) lift() {
 	c.Logic.Auth.LoginPerMinute = -1
 	c.Logic.Auth.RegisterPerMinute = -1
 	c.Logic.Auth.LookupPerMinute = -1
+	c.Logic.People.RequestsPerMinute = -1
 }
 
 // finish fills in what follows from other settings, where it was not set itself.

@@ -31,7 +31,7 @@ type registry struct {
 	external map[string]im.UserID
 	versions map[im.UserID]uint32
 	devices  map[stateKey]*deviceRow
-	blocks   map[pair]bool
+	policies map[im.UserID]im.MessagePolicy
 	taken    map[string]int
 	kicked   []string
 }
@@ -238,9 +238,20 @@ func (r *registry) Devices(_ context.Context, u im.UserID) (all []im.Device, err
 	return all, err
 }
 
-func (r *registry) SetBlock(_ context.Context, u, blocked im.UserID, on bool) error {
-	r.blocks[pair{u, blocked}] = on
-	return nil
+func (r *registry) MessagePolicy(_ context.Context, u im.UserID) (im.MessagePolicy, error) {
+	unlock, err := r.lock()
+	defer unlock()
+	if p, set := r.policies[u]; set {
+		return p, err
+	}
+	return im.MessagesFromEveryone, err
+}
+
+func (r *registry) SetMessagePolicy(_ context.Context, u im.UserID, p im.MessagePolicy) error {
+	unlock, err := r.lock()
+	defer unlock()
+	r.policies[u] = p
+	return err
 }
 
 func (r *registry) Take(_ context.Context, bucket string, n int, _ float64, burst int) (int, time.Duration, error) {
@@ -265,7 +276,7 @@ func (r *registry) Kick(_ context.Context, u im.UserID, d im.DeviceID) error {
 
 func newRegistry() *registry {
 	return &registry{now: time.UnixMilli(1790000000000), accounts: map[string]*im.Account{}, external: map[string]im.UserID{},
-		versions: map[im.UserID]uint32{}, devices: map[stateKey]*deviceRow{}, blocks: map[pair]bool{}, taken: map[string]int{}}
+		versions: map[im.UserID]uint32{}, devices: map[stateKey]*deviceRow{}, policies: map[im.UserID]im.MessagePolicy{}, taken: map[string]int{}}
 }
 
 func newTestAuth(t testing.TB, r *registry, change ...func(*AuthConfig, *AuthDeps)) *Auth {
@@ -674,14 +685,26 @@ func TestAuth_Profiles(t *testing.T) {
 	ann, bob := register(t, a, "ann", "phone"), register(t, a, "bob", "phone")
 	id := verified(t, a, ann.AccessToken)
 	nick, avatar := "Ann fuck Lee", "https://a.example/ann.png"
-	p, err := a.UpdateProfile(t.Context(), id, &nick, &avatar)
-	if err != nil || p.Nickname != "Ann **** Lee" || p.Avatar != avatar {
-		t.Errorf("updated %+v, %v", p, err)
+	me, err := a.UpdateProfile(t.Context(), id, protocol.UpdateProfile{Nickname: &nick, Avatar: &avatar})
+	if err != nil || me.Nickname != "Ann **** Lee" || me.Avatar != avatar || me.MessagePolicy != im.MessagesFromEveryone {
+		t.Errorf("updated %+v, %v", me, err)
+	}
+	policy, other := im.MessagesFromContacts, im.MessagePolicy("nobody")
+	me, err = a.UpdateProfile(t.Context(), id, protocol.UpdateProfile{MessagePolicy: &policy})
+	if err != nil || me.MessagePolicy != policy || me.Nickname != "Ann **** Lee" {
+		t.Errorf("policy set %+v, %v", me, err)
+	}
+	_, err = a.UpdateProfile(t.Context(), id, protocol.UpdateProfile{MessagePolicy: &other, Nickname: &avatar})
+	if e := protocol.NewError(err); e.Code != "invalid_request" || !strings.HasPrefix(e.Message, "message_policy") {
+		t.Errorf("another policy: %v", err)
+	}
+	if again, err := a.Me(t.Context(), id); err != nil || again != me {
+		t.Errorf("me %+v, %v, want %+v", again, err, me)
 	}
 	bad := "法轮功"
-	_, err = a.UpdateProfile(t.Context(), id, &bad, nil)
+	_, err = a.UpdateProfile(t.Context(), id, protocol.UpdateProfile{Nickname: &bad})
 	mustBe(t, "refused word", err, im.ErrContentRefused)
-	if p, err = a.FindByHandle(t.Context(), id, "BOB"); err != nil || p.ID != bob.User.ID {
+	if p, err := a.FindByHandle(t.Context(), id, "BOB"); err != nil || p.ID != bob.User.ID {
 		t.Errorf("found %+v, %v", p, err)
 	}
 	for _, h := range []string{"bo", "bobby"} {
@@ -691,13 +714,6 @@ func TestAuth_Profiles(t *testing.T) {
 	_, err = a.FindByHandle(t.Context(), id, "bob")
 	if l := new(im.LimitError); !errors.As(err, &l) || l.Limit != "lookup" {
 		t.Errorf("fourth search: %v", err)
-	}
-	mustBe(t, "block a stranger", a.SetBlock(t.Context(), id, 99, true), im.ErrNotFound)
-	if err := a.SetBlock(t.Context(), id, bob.User.ID, true); err != nil || !r.blocks[pair{id.User, bob.User.ID}] {
-		t.Errorf("block: %v", err)
-	}
-	if err := a.SetBlock(t.Context(), id, id.User, true); protocol.CodeOf(err).Name != "invalid_request" {
-		t.Errorf("block oneself: %v", err)
 	}
 }
 

@@ -30,6 +30,9 @@ type Config struct {
 	// Waiters bounds the requests with ?wait=stored in flight (default 10,000); more
 	// are refused as overloaded.
 	Waiters int
+	// MessagePolicy is who may send messages to whom: everyone (default) or contacts. A
+	// user may set the stricter for themselves. Backends and the system always may.
+	MessagePolicy im.MessagePolicy
 	// StoreTimeout bounds what one request spends on the stores before the log, or on
 	// an answer (default 1.5 s, at most 1.9 s; with the 3 s of the log it stays under 5).
 	StoreTimeout time.Duration
@@ -53,6 +56,7 @@ func (c Config) WithDefaults() Config {
 	or(&c.MembershipStale, 60*time.Second)
 	or(&c.Copies, 100_000)
 	or(&c.Waiters, 10_000)
+	or(&c.MessagePolicy, im.MessagesFromEveryone)
 	or(&c.StoreTimeout, 1500*time.Millisecond)
 	or(&c.MaxMessageBytes, 64<<10)
 	return c
@@ -81,6 +85,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("logic.copies: %d is below 1000", c.Copies)
 	case c.Waiters < 1:
 		return fmt.Errorf("logic.waiters: %d is below 1", c.Waiters)
+	case c.MessagePolicy.Validate() != nil:
+		return fmt.Errorf("logic.message_policy: %q is neither everyone nor contacts", c.MessagePolicy)
 	case c.StoreTimeout < 50*time.Millisecond || c.StoreTimeout > 1900*time.Millisecond:
 		return fmt.Errorf("logic.store_timeout: %s is not within 50ms and 1.9s", c.StoreTimeout)
 	case c.MaxMessageBytes < im.MaxContentBytes:

@@ -1,6 +1,7 @@
 package logic
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -40,28 +41,40 @@ func NormalizeHandle(s string) (string, error) {
 	return h, nil
 }
 
-// cleanNickname trims a nickname, falls back where it is empty, and refuses what is
-// too long or shows nothing.
-func cleanNickname(s, fallback string) (string, error) {
+// cleanLine trims what one user writes for another, or for themselves, in a list: empty
+// or at most most characters, none of them a control, something to see among them.
+func cleanLine(field, s string, most int) (string, error) {
+	tooLong := im.Invalid(field, fmt.Sprintf("must be at most %d characters", most))
 	switch {
-	case len(s) > 16*maxNicknameRunes:
-		return "", im.Invalid("nickname", "must be at most 64 characters")
+	case len(s) > 16*most:
+		return "", tooLong
 	case !utf8.ValidString(s):
-		return "", im.Invalid("nickname", "not valid UTF-8")
+		return "", im.Invalid(field, "not valid UTF-8")
 	}
 	s = norm.NFC.String(strings.TrimSpace(s))
-	if s == "" {
-		s = fallback
-	}
 	switch {
-	case utf8.RuneCountInString(s) > maxNicknameRunes:
-		return "", im.Invalid("nickname", "must be at most 64 characters")
+	case s == "":
+		return "", nil
+	case utf8.RuneCountInString(s) > most:
+		return "", tooLong
 	case strings.IndexFunc(s, im.Visible) < 0:
-		return "", im.Invalid("nickname", "shows nothing")
+		return "", im.Invalid(field, "shows nothing")
 	case strings.ContainsFunc(s, unprintable):
-		return "", im.Invalid("nickname", "contains control or direction characters")
+		return "", im.Invalid(field, "contains control or direction characters")
 	}
 	return s, nil
+}
+
+// cleanNickname is cleanLine with a fallback for what is empty.
+func cleanNickname(s, fallback string) (string, error) {
+	if s = strings.TrimSpace(s); s == "" {
+		s = fallback
+	}
+	clean, err := cleanLine("nickname", s, maxNicknameRunes)
+	if err == nil && clean == "" {
+		err = im.Invalid("nickname", "shows nothing")
+	}
+	return clean, err
 }
 
 // unprintable are control characters and bidi controls: in a list of people they

@@ -22,6 +22,8 @@ type membership struct {
 	stale    time.Duration
 	timeout  time.Duration
 	metrics  *metrics
+	// contactsOnly says that here nobody is sent messages by strangers.
+	contactsOnly bool
 
 	peers   *lru.Cache[pair, peerCopy]
 	flight  singleflight.Group
@@ -32,8 +34,8 @@ type pair struct{ from, to im.UserID }
 
 // peerCopy is what MySQL said about a recipient, no later than at.
 type peerCopy struct {
-	exists, blocked bool
-	at              time.Time
+	im.Peer
+	at time.Time
 }
 
 func newMembership(cfg Config, deps Deps, m *metrics) (*membership, error) {
@@ -44,13 +46,15 @@ func newMembership(cfg Config, deps Deps, m *metrics) (*membership, error) {
 	return &membership{
 		accounts: deps.Accounts, records: deps.Records, now: deps.Now, metrics: m,
 		ttl: cfg.MembershipTTL, stale: cfg.MembershipStale, timeout: cfg.StoreTimeout,
-		peers: peers, breaker: breaker{now: deps.Now},
+		contactsOnly: cfg.MessagePolicy == im.MessagesFromContacts,
+		peers:        peers, breaker: breaker{now: deps.Now},
 	}, nil
 }
 
 // MaySend returns nil where from may send to c; im.ErrNotFound where c is not theirs
-// or the other side does not exist ([L5]), im.ErrBlocked, im.ErrForbidden for an
-// answer to the system, im.ErrStore where nobody can say.
+// or the other side does not exist ([L5]), im.ErrBlocked, im.ErrNotContact where the
+// other side or this installation takes messages from contacts only, im.ErrForbidden
+// for an answer to the system, im.ErrStore where nobody can say.
 func (m *membership) MaySend(ctx context.Context, from im.UserID, c im.ConversationID) error {
 	to, ok := c.Peer(from)
 	switch {
@@ -65,10 +69,12 @@ func (m *membership) MaySend(ctx context.Context, from im.UserID, c im.Conversat
 	switch {
 	case err != nil:
 		return err
-	case !p.exists:
+	case !p.Exists:
 		return im.ErrNotFound
-	case p.blocked:
+	case p.Blocked:
 		return im.ErrBlocked
+	case !p.Contact && (p.ContactsOnly || m.contactsOnly):
+		return im.ErrNotContact
 	}
 	return nil
 }
@@ -87,7 +93,7 @@ func (m *membership) peer(ctx context.Context, k pair) (peerCopy, error) {
 		}
 	}
 	// Only a yes outlives its time: who did not exist may have been created since.
-	if found && known.exists && age < m.stale {
+	if found && known.Exists && age < m.stale {
 		m.metrics.stale.Inc()
 		return known, nil
 	}
@@ -101,7 +107,7 @@ func (m *membership) ask(ctx context.Context, k pair) (peerCopy, error) {
 		defer cancel()
 		p := peerCopy{at: m.now()}
 		var err error
-		p.exists, p.blocked, err = m.accounts.Peer(ctx, k.from, k.to)
+		p.Peer, err = m.accounts.Peer(ctx, k.from, k.to)
 		m.breaker.done(err == nil || !away(err))
 		if err == nil {
 			m.peers.Add(k, p)
@@ -152,7 +158,7 @@ func (m *membership) MayOpen(ctx context.Context, u im.UserID, c im.Conversation
 		return nil
 	}
 	p, err := m.peer(ctx, pair{u, peer})
-	if err == nil && !p.exists {
+	if err == nil && !p.Exists {
 		return im.ErrNotFound
 	}
 	return err

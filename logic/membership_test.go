@@ -112,7 +112,7 @@ type slowPeer struct {
 	release chan struct{}
 }
 
-func (p slowPeer) Peer(ctx context.Context, from, to im.UserID) (bool, bool, error) {
+func (p slowPeer) Peer(ctx context.Context, from, to im.UserID) (im.Peer, error) {
 	p.asked()
 	<-p.release
 	return p.world.Peer(ctx, from, to)

@@ -36,10 +36,44 @@ type Accounts interface {
 	Devices(ctx context.Context, u im.UserID) ([]im.Device, error)
 	AuthState(ctx context.Context, u im.UserID, d im.DeviceID) (im.AuthState, error)
 
-	SetBlock(ctx context.Context, u, blocked im.UserID, on bool) error
+	// Peer says what from must know of to before a message is accepted.
+	Peer(ctx context.Context, from, to im.UserID) (im.Peer, error)
+	// MessagePolicy is who may send u messages, as u has set it: everyone at first.
+	MessagePolicy(ctx context.Context, u im.UserID) (im.MessagePolicy, error)
+	SetMessagePolicy(ctx context.Context, u im.UserID, policy im.MessagePolicy) error
+	// ContactsVersion is how far u's contacts have come; 0 where nothing ever happened.
+	ContactsVersion(ctx context.Context, u im.UserID) (uint64, error)
+}
+
+// Contacts keeps who is whose contact and who has blocked whom, in MySQL: im.ErrStore
+// while that is away. A change is one transaction over both sides. What was so already
+// is no error and has no event. A request that is not u's to answer, or is none, is
+// im.ErrNotFound; a list that is full im.FullError.
+type Contacts interface {
+	// RequestContact accepts where to has asked already. im.ErrNotFound where to is not
+	// there, im.ErrBlocked where to has blocked from, im.ErrConflict where from has
+	// blocked to.
+	RequestContact(ctx context.Context, from, to im.UserID, message string) (im.ContactChange, error)
+	AcceptContact(ctx context.Context, u im.UserID, r im.ContactRequestID) (im.ContactChange, error)
+	// RefuseContact and WithdrawContact return im.ErrConflict where it was accepted.
+	RefuseContact(ctx context.Context, u im.UserID, r im.ContactRequestID) (im.ContactChange, error)
+	WithdrawContact(ctx context.Context, u im.UserID, r im.ContactRequestID) (im.ContactChange, error)
+	RemoveContact(ctx context.Context, u, peer im.UserID) (im.ContactChange, error)
+	// SetRemark returns im.ErrNotFound where peer is not a contact.
+	SetRemark(ctx context.Context, u, peer im.UserID, remark string) (im.ContactChange, error)
+	// Contacts is a page of contacts and pending requests, by peer, from above after.
+	Contacts(ctx context.Context, u, after im.UserID, limit int) (im.ContactPage, error)
+	// ContactsSince is what changed after a version; the top of the full list where it
+	// cannot tell.
+	ContactsSince(ctx context.Context, u im.UserID, since uint64, limit int) (im.ContactPage, error)
+	// ContactRequests are the pending ones, the latest first, from below before (0: from
+	// the top).
+	ContactRequests(ctx context.Context, u im.UserID, incoming bool, before im.ContactRequestID, limit int) (items []im.Contact, more bool, err error)
+
+	// SetBlock blocks or unblocks. Blocking ends a request that is pending between the
+	// two. im.ErrNotFound for a block of nobody.
+	SetBlock(ctx context.Context, u, blocked im.UserID, on bool) (im.ContactChange, error)
 	Blocks(ctx context.Context, u im.UserID) ([]im.UserID, error)
-	// Peer says whether to exists and is active, and whether it has blocked from.
-	Peer(ctx context.Context, from, to im.UserID) (exists, blocked bool, err error)
 }
 
 // Profiles answers who people are, from Redis where it can.

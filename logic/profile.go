@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/logic/im"
 )
 
@@ -41,31 +42,57 @@ func (a *Auth) FindByHandle(ctx context.Context, who im.Identity, handle string)
 	return a.profile(ctx, u)
 }
 
-// UpdateProfile changes what is not nil. Messages keep the name they were sent under.
-func (a *Auth) UpdateProfile(ctx context.Context, who im.Identity, nickname, avatar *string) (im.Profile, error) {
-	if nickname == nil && avatar == nil {
-		return a.profile(ctx, who.User)
+// Me is the caller's own profile with what they have set.
+func (a *Auth) Me(ctx context.Context, who im.Identity) (protocol.Me, error) {
+	p, err := a.profile(ctx, who.User)
+	if err != nil {
+		return protocol.Me{}, err
 	}
-	if nickname != nil {
-		clean, err := cleanNickname(*nickname, "")
+	return a.me(ctx, p)
+}
+
+func (a *Auth) me(ctx context.Context, p im.Profile) (protocol.Me, error) {
+	policy, err := a.accounts.MessagePolicy(ctx, p.ID)
+	if err != nil {
+		return protocol.Me{}, fmt.Errorf("message policy: %w", err)
+	}
+	return protocol.Me{Profile: p, MessagePolicy: policy}, nil
+}
+
+// UpdateProfile changes what is not nil. Messages keep the name they were sent under;
+// new ones and lists show the new one within 5 s, sends obey a policy within 2 s.
+func (a *Auth) UpdateProfile(ctx context.Context, who im.Identity, req protocol.UpdateProfile) (protocol.Me, error) {
+	if req.Nickname != nil {
+		clean, err := cleanNickname(*req.Nickname, "")
 		if err != nil {
-			return im.Profile{}, err
+			return protocol.Me{}, err
 		}
 		if clean, err = a.filterName(ctx, clean); err != nil {
-			return im.Profile{}, err
+			return protocol.Me{}, err
 		}
-		nickname = &clean
+		req.Nickname = &clean
 	}
-	if avatar != nil {
-		if err := checkAvatar(*avatar); err != nil {
-			return im.Profile{}, err
+	if req.Avatar != nil {
+		if err := checkAvatar(*req.Avatar); err != nil {
+			return protocol.Me{}, err
 		}
 	}
-	p, err := a.accounts.UpdateProfile(ctx, who.User, nickname, avatar)
+	if req.MessagePolicy != nil {
+		if err := req.MessagePolicy.Validate(); err != nil {
+			return protocol.Me{}, err
+		}
+		if err := a.accounts.SetMessagePolicy(ctx, who.User, *req.MessagePolicy); err != nil {
+			return protocol.Me{}, fmt.Errorf("set message policy: %w", err)
+		}
+	}
+	if req.Nickname == nil && req.Avatar == nil {
+		return a.Me(ctx, who)
+	}
+	p, err := a.accounts.UpdateProfile(ctx, who.User, req.Nickname, req.Avatar)
 	if err != nil {
-		return im.Profile{}, fmt.Errorf("update profile: %w", err)
+		return protocol.Me{}, fmt.Errorf("update profile: %w", err)
 	}
-	return p, nil
+	return a.me(ctx, p)
 }
 
 // filterName holds a nickname to the same words as messages.
@@ -74,30 +101,4 @@ func (a *Auth) filterName(ctx context.Context, nickname string) (string, error) 
 		return nickname, nil
 	}
 	return a.names.Apply(ctx, nickname)
-}
-
-// Blocks lists whom the user has blocked.
-func (a *Auth) Blocks(ctx context.Context, who im.Identity) ([]im.UserID, error) {
-	blocked, err := a.accounts.Blocks(ctx, who.User)
-	if err != nil {
-		return nil, fmt.Errorf("blocks: %w", err)
-	}
-	return blocked, nil
-}
-
-// SetBlock blocks somebody or lets them write again. It reaches every node within the
-// 2 s for which sends trust their copy of it.
-func (a *Auth) SetBlock(ctx context.Context, who im.Identity, blocked im.UserID, on bool) error {
-	if blocked == who.User || blocked == im.SystemUser {
-		return im.Invalid("user_id", "cannot be blocked")
-	}
-	if on {
-		if _, err := a.profile(ctx, blocked); err != nil {
-			return err
-		}
-	}
-	if err := a.accounts.SetBlock(ctx, who.User, blocked, on); err != nil {
-		return fmt.Errorf("set block: %w", err)
-	}
-	return nil
 }

@@ -60,6 +60,14 @@ func (s *Service) Sync(ctx context.Context, who im.Identity, req protocol.Sync) 
 			return protocol.Synced{}, err
 		}
 	}
+	if before == 0 {
+		version, err := s.deps.Accounts.ContactsVersion(ctx, who.User)
+		if err == nil {
+			out.ContactsVersion = &version
+		} else {
+			s.logUnlessAway("contacts version", err)
+		}
+	}
 	rows, whole := s.rows(ctx, who.User, states)
 	out.Offline, out.Conversations = offline.Items, rows
 	out.Degraded = out.Degraded || offline.Degraded || !whole

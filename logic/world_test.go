@@ -26,6 +26,8 @@ type world struct {
 	hang     map[string]bool
 	users    map[im.UserID]im.Profile
 	blocked  map[pair]bool
+	contacts map[pair]bool
+	shy      map[im.UserID]bool // takes messages from contacts only
 	external map[string]im.UserID
 	members  map[im.SendKey]im.Member // by conversation and sender
 	states   map[im.ConversationID]im.ConversationState
@@ -58,7 +60,7 @@ var annsPhone = im.Identity{User: ann, Device: "phone", ExpiresAt: 1 << 50}
 func newWorld() *world {
 	w := &world{
 		now: time.UnixMilli(1767225600000), calls: map[string]int{}, fail: map[string]error{}, hang: map[string]bool{},
-		users: map[im.UserID]im.Profile{}, blocked: map[pair]bool{}, external: map[string]im.UserID{},
+		users: map[im.UserID]im.Profile{}, blocked: map[pair]bool{}, contacts: map[pair]bool{}, shy: map[im.UserID]bool{}, external: map[string]im.UserID{},
 		members: map[im.SendKey]im.Member{}, states: map[im.ConversationID]im.ConversationState{},
 		stored: map[im.SendKey]im.StoredRef{}, hints: map[im.SendKey]im.StoredRef{},
 		sessions: map[im.UserID][]im.SessionRef{}, notes: make(chan []byte, 8),
@@ -128,12 +130,16 @@ func (w *world) produced() []im.Task {
 	return append([]im.Task(nil), w.tasks...)
 }
 
-func (w *world) Peer(ctx context.Context, from, to im.UserID) (exists, blocked bool, err error) {
-	err = w.called(ctx, "Peer")
+func (w *world) Peer(ctx context.Context, from, to im.UserID) (im.Peer, error) {
+	err := w.called(ctx, "Peer")
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, exists = w.users[to]
-	return exists, w.blocked[pair{from, to}], err
+	_, exists := w.users[to]
+	return im.Peer{Exists: exists, Blocked: w.blocked[pair{from, to}], Contact: w.contacts[pair{from, to}], ContactsOnly: w.shy[to]}, err
+}
+
+func (w *world) ContactsVersion(ctx context.Context, _ im.UserID) (uint64, error) {
+	return 5, w.called(ctx, "ContactsVersion")
 }
 
 func (w *world) UserByExternalID(ctx context.Context, id string) (im.UserID, error) {

@@ -17,9 +17,9 @@ type dialect struct {
 	// forUpdate locks the rows that a transaction has read. SQLite's writer holds the
 	// whole database from BEGIN IMMEDIATE on.
 	forUpdate string
-	// keepConversation and keepMember and keepBlock end an INSERT that leaves a row
-	// alone where it is there already. Never INSERT IGNORE: that hides bad data too.
-	keepConversation, keepMember, keepBlock string
+	// keepConversation and keepMember end an INSERT that leaves a row alone where it is
+	// there already. Never INSERT IGNORE: that hides bad data too.
+	keepConversation, keepMember string
 	// moveCursors and moveCursorsEnd stand around the rows (user, conversation,
 	// delivered, read) of one statement that raises existing members only. The rows
 	// are visited in the order given, so sorted callers cannot deadlock.
@@ -41,7 +41,6 @@ var mysqlDialect = dialect{
 	forUpdate:        " FOR UPDATE",
 	keepConversation: " ON DUPLICATE KEY UPDATE kind = kind",
 	keepMember:       " ON DUPLICATE KEY UPDATE join_seq = join_seq",
-	keepBlock:        " ON DUPLICATE KEY UPDATE created_at = created_at",
 
 	moveCursors:    "UPDATE (",
 	moveCursorsRow: "SELECT ? AS u, ? AS c, ? AS d, ? AS r",
@@ -61,7 +60,6 @@ var sqliteDialect = dialect{
 	now:              "CAST(ROUND(unixepoch('now', 'subsec') * 1000) AS INTEGER)",
 	keepConversation: " ON CONFLICT DO NOTHING",
 	keepMember:       " ON CONFLICT DO NOTHING",
-	keepBlock:        " ON CONFLICT DO NOTHING",
 
 	moveCursors:    "WITH v(u, c, d, r) AS (VALUES ",
 	moveCursorsRow: "(?, ?, ?, ?)",

@@ -178,14 +178,14 @@ func testSetPassword(t *testing.T, db *DB) {
 func testBlocks(t *testing.T, db *DB) {
 	a, b, c := newUser(t, db), newUser(t, db), newUser(t, db)
 	for range 2 {
-		must(t, db.SetBlock(t.Context(), a, c, true))
-		must(t, db.SetBlock(t.Context(), a, b, true))
+		mustBlock(t, db, a, c, true)
+		mustBlock(t, db, a, b, true)
 	}
 	if list, err := db.Blocks(t.Context(), a); err != nil || !reflect.DeepEqual(list, []im.UserID{b, c}) {
 		t.Errorf("blocks %v, %v", list, err)
 	}
 	for range 2 {
-		must(t, db.SetBlock(t.Context(), a, b, false))
+		mustBlock(t, db, a, b, false)
 	}
 	if list, err := db.Blocks(t.Context(), a); err != nil || !reflect.DeepEqual(list, []im.UserID{c}) {
 		t.Errorf("blocks %v, %v", list, err)
@@ -195,18 +195,37 @@ func testBlocks(t *testing.T, db *DB) {
 	}
 }
 
+func mustBlock(t *testing.T, db *DB, u, blocked im.UserID, on bool) {
+	t.Helper()
+	_, err := db.SetBlock(t.Context(), u, blocked, on)
+	must(t, err)
+}
+
 func testPeer(t *testing.T, db *DB) {
 	a, b, banned := newUser(t, db), newUser(t, db), newUser(t, db)
-	must(t, db.SetBlock(t.Context(), b, a, true))
+	mustBlock(t, db, b, a, true)
+	friend := newUser(t, db)
+	befriend(t, db, a, friend)
+	must(t, db.SetMessagePolicy(t.Context(), friend, im.MessagesFromContacts))
 	_, err := db.w.Exec("UPDATE users SET state = 1 WHERE id = ?", banned)
 	must(t, err)
 	for _, row := range []struct {
-		from, to        im.UserID
-		exists, blocked bool
-	}{{a, b, true, true}, {b, a, true, false}, {a, a, true, false}, {a, banned, false, false}, {a, im.MaxID, false, false}, {im.SystemUser, a, true, false}, {a, im.SystemUser, false, false}} {
-		exists, blocked, err := db.Peer(t.Context(), row.from, row.to)
-		if err != nil || exists != row.exists || blocked != row.blocked {
-			t.Errorf("Peer(%d, %d) = %v, %v, %v", row.from, row.to, exists, blocked, err)
+		from, to im.UserID
+		want     im.Peer
+	}{
+		{a, b, im.Peer{Exists: true, Blocked: true}},
+		{b, a, im.Peer{Exists: true}},
+		{a, a, im.Peer{Exists: true}},
+		{a, friend, im.Peer{Exists: true, Contact: true, ContactsOnly: true}},
+		{friend, a, im.Peer{Exists: true, Contact: true}},
+		{b, friend, im.Peer{Exists: true, ContactsOnly: true}},
+		{a, banned, im.Peer{}},
+		{a, im.MaxID, im.Peer{}},
+		{im.SystemUser, a, im.Peer{Exists: true}},
+		{a, im.SystemUser, im.Peer{}},
+	} {
+		if got, err := db.Peer(t.Context(), row.from, row.to); err != nil || got != row.want {
+			t.Errorf("Peer(%d, %d) = %+v, %v, want %+v", row.from, row.to, got, err, row.want)
 		}
 	}
 	if s, err := db.AuthState(t.Context(), banned, "d"); err != nil || s.Active {

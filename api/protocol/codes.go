@@ -41,6 +41,7 @@ var Codes = []Code{
 	{im.ErrNotFound, "not_found", http.StatusNotFound, 0, false, "not found"},
 	{im.ErrUnauthenticated, "unauthenticated", http.StatusUnauthorized, CloseUnauthenticated, false, "the token is missing, expired, revoked or not ours"},
 	{im.ErrBlocked, "blocked", http.StatusForbidden, 0, false, "the recipient has blocked you"},
+	{im.ErrNotContact, "not_a_contact", http.StatusForbidden, 0, false, "the recipient takes messages from contacts only"},
 	{im.ErrForbidden, "forbidden", http.StatusForbidden, CloseForbidden, false, "not allowed"},
 	{im.ErrMsgIDConflict, "client_msg_id_conflict", http.StatusConflict, 0, false, "this client_msg_id was used before with other content"},
 	{im.ErrConflict, "conflict", http.StatusConflict, 0, false, "taken, or changed meanwhile"},
@@ -66,6 +67,7 @@ var (
 	codeInvalid     = Code{nil, "invalid_request", http.StatusBadRequest, 0, false, ""}
 	codeInvalidText = Code{nil, "invalid_text", http.StatusBadRequest, 0, false, ""}
 	codeLimited     = Code{nil, "rate_limited", http.StatusTooManyRequests, CloseRateLimited, true, "too many requests"}
+	codeFull        = Code{nil, "limit_reached", http.StatusConflict, 0, false, ""}
 	codeInternal    = Code{nil, "internal", http.StatusInternalServerError, CloseInternal, true, "internal error"}
 )
 
@@ -82,6 +84,10 @@ func CodeOf(err error) Code {
 	var limit *im.LimitError
 	if errors.As(err, &limit) {
 		return codeLimited
+	}
+	var full *im.FullError
+	if errors.As(err, &full) {
+		return codeFull
 	}
 	for _, c := range Codes {
 		if errors.Is(err, c.err) {
@@ -102,6 +108,10 @@ func NewError(err error) *Error {
 	var invalid *im.InvalidError
 	if errors.As(err, &invalid) {
 		e.Message = invalid.Error()
+	}
+	var full *im.FullError
+	if errors.As(err, &full) {
+		e.Message = full.Error()
 	}
 	var limit *im.LimitError
 	if errors.As(err, &limit) {

@@ -162,16 +162,20 @@ type Synced struct {
 	User im.Profile `json:"user"`
 	// Full says that Conversations is the list from its top, to be taken instead of
 	// what the client has; else it is what changed since the given position.
-	Full          bool            `json:"full"`
-	Conversations []Conversation  `json:"conversations"`
-	HasMore       bool            `json:"has_more"`       // full: page on with Next; else: sync again from Position
-	Next          string          `json:"next,omitempty"` // full: pass as before, here or to GET /v1/conversations
-	UnreadTotal   uint64          `json:"unread_total"`
-	Offline       []OfflineSource `json:"offline"`
-	Position      im.Position     `json:"position"`
-	ServerTime    int64           `json:"server_time"`
-	Limits        Limits          `json:"limits"`
-	Degraded      bool            `json:"degraded,omitempty"`
+	Full          bool           `json:"full"`
+	Conversations []Conversation `json:"conversations"`
+	HasMore       bool           `json:"has_more"`       // full: page on with Next; else: sync again from Position
+	Next          string         `json:"next,omitempty"` // full: pass as before, here or to GET /v1/conversations
+	UnreadTotal   uint64         `json:"unread_total"`
+	// ContactsVersion is how far the user's contacts have come: another than the
+	// client's says to ask GET /v1/contacts since. Absent on later pages of a full sync,
+	// and while it is not known.
+	ContactsVersion *uint64         `json:"contacts_version,omitempty"`
+	Offline         []OfflineSource `json:"offline"`
+	Position        im.Position     `json:"position"`
+	ServerTime      int64           `json:"server_time"`
+	Limits          Limits          `json:"limits"`
+	Degraded        bool            `json:"degraded,omitempty"`
 }
 
 // OfflineSource is one conversation with messages that no device has acked.
@@ -240,6 +244,7 @@ const (
 	PushRejected Push = "rejected"  // Rejected, to the sender's devices
 	PushReceipt  Push = "receipt"   // CursorMoved, to the other side
 	PushReadSelf Push = "read_self" // CursorMoved, to one's own devices
+	PushContact  Push = "contact"   // ContactChanged, to both sides' devices
 	PushKicked   Push = "kicked"    // Kicked, right before the close
 	PushNudge    Push = "nudge"     // pushes may have been lost: ping with the position now
 )

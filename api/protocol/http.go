@@ -49,8 +49,9 @@ type Devices struct {
 
 // UpdateProfile is the body of PATCH /v1/users/me; absent fields stay.
 type UpdateProfile struct {
-	Nickname *string `json:"nickname,omitempty"`
-	Avatar   *string `json:"avatar,omitempty"`
+	Nickname      *string           `json:"nickname,omitempty"`
+	Avatar        *string           `json:"avatar,omitempty"`
+	MessagePolicy *im.MessagePolicy `json:"message_policy,omitempty"` // who may send one messages
 }
 
 // Receipts is the body of POST /v1/conversations/{id}/receipts; at least one field.

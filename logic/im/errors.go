@@ -13,6 +13,7 @@ var (
 	ErrUnauthenticated = errors.New("unauthenticated") // no token, or one that is no longer good
 	ErrForbidden       = errors.New("forbidden")       // yours to see, not yours to do
 	ErrBlocked         = errors.New("blocked")         // the recipient has blocked the sender
+	ErrNotContact      = errors.New("not a contact")   // the recipient takes messages from contacts only
 	ErrConflict        = errors.New("conflict")        // handle taken, state has moved on
 	ErrContentRefused  = errors.New("content refused") // the filter says no
 	ErrMsgIDConflict   = errors.New("client message ID used before with other content")

@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"net"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/curlew-im/curlew/configs"
 	"github.com/curlew-im/curlew/jobs/queue"
+	"github.com/curlew-im/curlew/logic"
 	"github.com/curlew-im/curlew/storage"
 )
 
@@ -53,6 +57,8 @@ func examine(ctx context.Context, cfg *configs.Config, out io.Writer) bool {
 		well = false
 		fmt.Fprintf(out, "broken  %s: %v\n        mend: %s\n", what, err, mend)
 	}
+	examineFiles(cfg, say)
+	examineUpstream(ctx, cfg, say)
 	noDB, noRedis, noKafka := cfg.Embedded()
 	if noDB {
 		fmt.Fprintf(out, "ok      database: embedded SQLite at %s\n", cfg.Storage.Path)
@@ -101,5 +107,47 @@ func examineDB(ctx context.Context, cfg *configs.Config, log *slog.Logger, say f
 	}
 	for _, p := range problems {
 		say("database", errors.New(p.What), p.Mend)
+	}
+}
+
+// examineFiles reads what a process that decides reads at its start.
+func examineFiles(cfg *configs.Config, say func(string, error, string)) {
+	if !cfg.Plays(configs.RoleLogic) && !cfg.Plays(configs.RoleAPI) {
+		return
+	}
+	auth := cfg.Logic.Auth
+	_, err := logic.LoadSigningKeys(auth.KeysFile)
+	if auth.GenerateKeys && errors.Is(err, fs.ErrNotExist) {
+		err = nil // made at the first start
+	}
+	say("signing keys in "+auth.KeysFile, err, "a line of id:secret, the secret 32 random bytes in base64url without padding:"+
+		" echo k1:$(openssl rand -base64 32 | tr '+/' '-_' | tr -d =)")
+	if path := cfg.Logic.WordsFile; path != "" {
+		_, err := readWords(path)
+		say("word list in "+path, err, "one word a line; see logic.words_file")
+	}
+}
+
+func readWords(path string) ([]logic.Word, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return logic.ParseWords(f)
+}
+
+// examineUpstream looks for logic where a connector runs without it.
+func examineUpstream(ctx context.Context, cfg *configs.Config, say func(string, error, string)) {
+	if !cfg.Plays(configs.RoleConnector) || cfg.Plays(configs.RoleLogic) {
+		return
+	}
+	for _, addr := range cfg.Connector.Upstream.Addresses {
+		d := net.Dialer{Timeout: 2 * time.Second}
+		nc, err := d.DialContext(ctx, "tcp", addr)
+		if err == nil {
+			err = nc.Close()
+		}
+		say("logic at "+addr, err, "is a process with the role logic, and without connector, running there? see logic.grpc.listen")
 	}
 }

@@ -14,11 +14,13 @@ var systemProfile = im.Profile{ID: im.SystemUser, Handle: "system", Nickname: "S
 
 // senders copies who sends into their messages. It asks Profiles each time, which
 // is cached there and forgotten when the profile changes; what was last seen here
-// stands in while neither store answers, since a name does not keep a message back.
+// stands in while neither store answers, since a name does not keep a message back; nor
+// does a store that is frozen, which one send a second waits for.
 type senders struct {
 	profiles Profiles
 	metrics  *metrics
 	seen     *lru.Cache[im.UserID, im.Profile]
+	breaker  breaker
 }
 
 func newSenders(cfg Config, deps Deps, m *metrics) (*senders, error) {
@@ -26,7 +28,7 @@ func newSenders(cfg Config, deps Deps, m *metrics) (*senders, error) {
 	if err != nil {
 		return nil, fmt.Errorf("senders: %w", err)
 	}
-	return &senders{profiles: deps.Profiles, metrics: m, seen: seen}, nil
+	return &senders{profiles: deps.Profiles, metrics: m, seen: seen, breaker: breaker{now: deps.Now}}, nil
 }
 
 // Profile returns im.ErrUnauthenticated for a user who is no more.
@@ -35,7 +37,12 @@ func (s *senders) Profile(ctx context.Context, u im.UserID) (im.Profile, error) 
 		return systemProfile, nil
 	}
 	known, found := s.seen.Get(u)
+	if !s.breaker.allow() && found {
+		s.metrics.stale.Inc()
+		return known, nil
+	}
 	all, err := s.profiles.Profiles(ctx, []im.UserID{u})
+	s.breaker.done(err == nil || !away(err))
 	if err != nil {
 		if found && away(err) {
 			s.metrics.stale.Inc()

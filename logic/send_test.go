@@ -344,11 +344,17 @@ func TestSend_KnowsTheAuthorWhileNoStoreDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.set(func() { w.fail["Profiles"] = im.ErrStore })
-	if _, err := sendNow(t, s, text("abcdefgi", "hello")); err != nil {
-		t.Fatal(err)
+	asked := w.count("Profiles")
+	for _, id := range []string{"abcdefgi", "abcdefgj", "abcdefgk"} {
+		if _, err := sendNow(t, s, text(id, "hello")); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if m := w.produced()[1].Send; m.Sender.Handle != "ann" {
+	if m := w.produced()[3].Send; m.Sender.Handle != "ann" {
 		t.Fatalf("%+v", m.Sender)
+	}
+	if n := w.count("Profiles") - asked; n != 1 { // a frozen store costs one of them its time, not each
+		t.Fatalf("asked %d times", n)
 	}
 }
 

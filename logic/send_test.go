@@ -345,7 +345,7 @@ func TestSend_KnowsTheAuthorWhileNoStoreDoes(t *testing.T) {
 	}
 	w.set(func() { w.fail["Profiles"] = im.ErrStore })
 	asked := w.count("Profiles")
-	for _, id := range []string{"abcdefgi", "abcdefgj", "abcdefgk"} {
+	for _, id := range []im.ClientMsgID{"abcdefgi", "abcdefgj", "abcdefgk"} {
 		if _, err := sendNow(t, s, text(id, "hello")); err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,8 +30,7 @@ type load struct {
 	mu      sync.Mutex // guards what follows
 	said    map[im.ConversationID][]*saying
 	refused map[string]string // text → code: must never appear
-	unknown map[string]bool   // given up without an answer: may appear once
-	stored  atomic.Int64
+	retried map[string]string // text → what it was last answered, by HTTP
 }
 
 // saying is one message that must appear, once.
@@ -51,8 +49,15 @@ func startLoad(t *testing.T, base, socket string) *load {
 	t.Helper()
 	l := &load{
 		t: t, stop: make(chan struct{}),
-		said: map[im.ConversationID][]*saying{}, refused: map[string]string{}, unknown: map[string]bool{},
+		said: map[im.ConversationID][]*saying{}, refused: map[string]string{}, retried: map[string]string{},
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			t.Logf("refused: %v; tried again: %v", l.refused, l.retried)
+		}
+	})
 	l.people = enrol(t, base, socket, "ann", "ben", "cat", "dan")
 	last := len(l.people) - 1
 	for i, p := range l.people {
@@ -140,12 +145,15 @@ func (l *load) byHTTP(p *person) {
 				l.t.Errorf("%s: %v", text, err)
 				return
 			}
+			l.mu.Lock()
+			l.retried[text] = err.Error()
+			l.mu.Unlock()
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
 }
 
-// storedBySocket counts messages that are known to be stored.
+// sayings counts messages that were taken, or are to be by socket.
 func (l *load) sayings() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

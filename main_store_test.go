@@ -20,6 +20,11 @@ const within = 8 * time.Second
 func refusals(t *testing.T, code string, ask func() error) {
 	t.Helper()
 	var err error
+	defer func() {
+		if t.Failed() {
+			t.Logf("want %s, got %v", code, err)
+		}
+	}()
 	devtest.Eventually(t, code, func() bool {
 		start := time.Now()
 		err = ask()
@@ -142,6 +147,7 @@ func TestKafka_KilledUnderLoad(t *testing.T) {
 	ann, ben := l.people[0], l.people[1]
 	conv := im.DirectConversation(ann.id, ben.id)
 	l.more(200)
+	devtest.Eventually(t, "some of it is stored", func() bool { return len(ann.history(conv)) > 0 })
 	s.Kafka.Stop()
 	refusals(t, "queue_unavailable", func() error {
 		_, err := ann.http.Send(context.Background(), textTo(ben.id, "never seen"), false)

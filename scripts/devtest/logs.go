@@ -7,7 +7,7 @@ import (
 )
 
 // keepLines of all engines of a test are shown where it fails.
-const keepLines = 300
+const keepLines = 150
 
 // logs is a ring of lines.
 type logs struct {

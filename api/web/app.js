@@ -64,7 +64,7 @@ function chat(config, session) {
       if (why === 'replaced') {
         $('elsewhere').showModal();
       } else {
-        session.drop();
+        session.drop('This login has ended. Log in again.');
         location.reload();
       }
     },
@@ -74,7 +74,7 @@ function chat(config, session) {
   catchUp = new CatchUp(session, socket, store, outgoing, receipts);
   const view = new ChatView(store, catchUp, receipts, outgoing);
   const list = new ListView(store, catchUp, (c) => go(c.id));
-  const compose = new Compose(store, outgoing, session.device, leave);
+  const compose = new Compose(store, outgoing, session.device, () => view.toEnd());
 
   // The open conversation is the fragment, so that a reload and a phone's back button
   // do what they say.
@@ -86,29 +86,36 @@ function chat(config, session) {
   }
 
   function leave() {
-    const { id } = view;
     if (history.state?.deep) {
-      list.focus(id); // before the list shows again, for where focus would be lost
       history.back();
     } else {
       history.replaceState(null, '', location.pathname);
       route();
     }
-    list.focus(id);
   }
 
   function route() {
     const c = store.get(location.hash.slice(1)) ?? null;
+    const left = c ? '' : view.id;
     $('app').classList.toggle('chatting', c !== null);
     view.show(c);
     compose.show(c);
     list.choose(c);
+    if (left) list.focus(left);
   }
 
   window.addEventListener('popstate', route);
-  // A conversation may be known only once the list is.
-  store.on('synced', () => { if (view.id !== location.hash.slice(1)) route(); });
+  // The fragment may name what the list did not bring.
+  store.on('synced', async () => {
+    const id = location.hash.slice(1);
+    if (view.id === id) return;
+    if (!store.get(id)) await catchUp.know(id);
+    route();
+  });
   $('back').addEventListener('click', leave);
+  $('open').addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && !event.isComposing) leave();
+  });
 
   $('start').addEventListener('submit', async (event) => {
     event.preventDefault();
@@ -119,8 +126,10 @@ function chat(config, session) {
     try {
       const peer = await session.call('GET', `/v1/users?handle=${encodeURIComponent(handle)}`);
       field.value = '';
-      const c = store.ensure(directID(store.me.id, peer.id), peer);
-      go(c.id);
+      const id = directID(store.me.id, peer.id);
+      if (!store.get(id)) await catchUp.know(id);
+      store.ensure(id, peer);
+      go(id);
     } catch (err) {
       if (!(err instanceof WireError)) throw err;
       $('start-error').textContent = err.code === 'not_found' ? `Nobody is called ${handle}.` : err.message;
@@ -134,7 +143,10 @@ function chat(config, session) {
   });
 
   $('leave').addEventListener('click', async () => {
+    const n = outgoing.length;
+    if (n && !window.confirm(`${n === 1 ? 'A message has' : `${n} messages have`} not been sent yet. Log out and lose them?`)) return;
     socket.stop();
+    outgoing.clear();
     await session.leave();
     location.replace(location.pathname);
   });

@@ -125,6 +125,13 @@ export class CatchUp {
     }
   }
 
+  // know asks about one conversation that the list did not bring.
+  async know(id) {
+    await quietly(async () => {
+      this.#rows([await this.#session.call('GET', `/v1/conversations/${encodeURIComponent(id)}`)]);
+    });
+  }
+
   // more loads the next page of the list.
   async more() {
     const { next } = this.#store;

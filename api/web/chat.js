@@ -14,7 +14,8 @@ export class ChatView {
   #receipts;
   #outgoing;
   #c = null;
-  #newFrom = 0; // seq above which messages were unread when the conversation was opened
+  #newFrom = null; // seq above which messages were unread when the conversation was opened
+  #placed = false; // the reader has been taken to where to begin
   #atEnd = true;
   #loading = false;
   #log = document.getElementById('log');
@@ -32,10 +33,10 @@ export class ChatView {
     store.on('conversation', (changed) => { if (changed.has(this.#c)) this.#render(); });
     store.on('synced', () => this.#load());
     this.#log.addEventListener('scroll', () => this.#scrolled(), { passive: true });
-    this.#latest.addEventListener('click', () => this.#toEnd());
+    this.#latest.addEventListener('click', () => this.toEnd());
     document.addEventListener('visibilitychange', () => this.#read());
     // A keyboard that opens or a line more to write must not cover the end.
-    new ResizeObserver(() => { if (this.#atEnd) this.#toEnd(); }).observe(this.#log);
+    new ResizeObserver(() => { if (this.#atEnd) this.toEnd(); }).observe(this.#log);
   }
 
   get id() { return this.#c?.id ?? ''; }
@@ -48,8 +49,9 @@ export class ChatView {
     this.#c = c;
     this.#messages.replaceChildren();
     this.#atEnd = true;
+    this.#placed = false;
     if (!c) return;
-    this.#newFrom = c.unread > 0 ? c.readSeq : 0;
+    this.#newFrom = c.unread > 0 ? c.readSeq : null;
     this.#render();
     this.#load();
   }
@@ -60,28 +62,30 @@ export class ChatView {
     if (!c.window) {
       await this.#catchUp.open(c);
       if (c !== this.#c || !c.window) return;
-      if (c.unread > 0) this.#newFrom = c.readSeq;
-      this.#render();
-      this.#toFirstNew();
     }
     this.#scrolled();
   }
 
-  // toFirstNew shows the first unread message where not all of them fit.
-  #toFirstNew() {
+  // begin takes the reader to the first unread message, or to the end where all of them
+  // fit.
+  #begin() {
+    this.#placed = true;
     const line = this.#messages.querySelector('.new');
-    if (line && line.offsetTop < this.#messages.offsetHeight - this.#log.clientHeight) {
-      this.#log.scrollTop = line.offsetTop - 24;
-    }
+    if (line && line.offsetTop < this.#log.scrollHeight - this.#log.clientHeight) this.#log.scrollTop = line.offsetTop - 24;
+    else this.toEnd();
+    this.#measure();
   }
 
-  #toEnd() {
-    this.#log.scrollTop = this.#log.scrollHeight;
+  toEnd() { this.#log.scrollTop = this.#log.scrollHeight; }
+
+  #measure() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#log;
+    this.#atEnd = scrollTop + clientHeight > scrollHeight - nearEnd;
+    return scrollTop;
   }
 
   async #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#log;
-    this.#atEnd = scrollTop + clientHeight > scrollHeight - nearEnd;
+    const scrollTop = this.#measure();
     this.#read();
     const c = this.#c;
     if (this.#loading || !c?.window?.more || scrollTop > nearTop) return;
@@ -97,8 +101,8 @@ export class ChatView {
   // visible and scrolled there.
   #read() {
     const c = this.#c;
-    const seen = c?.window && this.#atEnd && document.visibilityState === 'visible';
-    if (seen && c.unread + c.lastSeq > 0) this.#receipts.read(c, this.#store.have(c));
+    const seen = c?.window && this.#placed && this.#atEnd && document.visibilityState === 'visible';
+    if (seen) this.#receipts.read(c, this.#store.have(c));
     this.#latest.hidden = !c || this.#atEnd;
     say(this.#latestCount, c?.unread ? String(c.unread) : '');
   }
@@ -108,7 +112,8 @@ export class ChatView {
     this.#header(c);
     const { atEnd, keep } = this.#anchor();
     reconcile(this.#messages, this.#lines(c), (l) => l.key, (l) => this.#create(l), (e, l) => this.#update(e, l, c));
-    if (atEnd) this.#toEnd();
+    if (c.window && !this.#placed) this.#begin();
+    else if (atEnd) this.toEnd();
     else keep();
     this.#read();
   }
@@ -140,7 +145,7 @@ export class ChatView {
     const lines = [];
     const now = this.#store.now();
     let before = null;
-    let old = this.#newFrom > 0;
+    let old = this.#newFrom !== null;
     const add = (line) => {
       if (!before || !sameDay(before.at, line.at)) {
         lines.push({ kind: 'day', key: `day ${line.key}`, text: dayName(line.at, now) });
@@ -178,7 +183,7 @@ export class ChatView {
       case 'new': return el('li', { class: 'new' }, 'New');
       case 'system': return el('li', { class: 'system', dir: 'auto' }, line.text);
       default:
-        return el('li', { class: 'message' },
+        return el('li', { class: 'message' }, el('span', { class: 'hidden' }),
           el('div', { class: 'bubble', dir: 'auto' },
             el('span', { class: line.other ? 'text other' : 'text' }, line.text),
             el('span', { class: 'meta' }, el('time'), el('span', { class: 'ticks' }))));
@@ -191,7 +196,7 @@ export class ChatView {
     e.classList.toggle('first', line.first);
     e.classList.toggle('failed', line.state === 'failed');
     set(e, 'data-seq', line.seq);
-    set(e, 'aria-label', `${line.mine ? 'You' : nameOf(c.peer)}, ${clock(line.at)}`);
+    say(e.firstElementChild, `${line.mine ? 'You' : nameOf(c.peer)} said:`);
     const time = e.querySelector('time');
     say(time, clock(line.at));
     set(time, 'title', fullTime(line.at));

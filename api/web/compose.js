@@ -10,7 +10,7 @@ const visible = /[^\s\p{Cc}\p{Default_Ignorable_Code_Point}]/u;
 export class Compose {
   #store;
   #outgoing;
-  #leave;
+  #sent;
   #key;
   #c = null;
   #form = document.getElementById('compose');
@@ -18,10 +18,10 @@ export class Compose {
   #note = document.getElementById('too-long');
   #send = this.#form.querySelector('button');
 
-  constructor(store, outgoing, device, leave) {
+  constructor(store, outgoing, device, sent) {
     this.#store = store;
     this.#outgoing = outgoing;
-    this.#leave = leave;
+    this.#sent = sent;
     this.#key = (c) => `curlew.draft.${device}.${c.id}`;
     this.#text.addEventListener('input', () => this.#changed());
     this.#text.addEventListener('keydown', (event) => this.#pressed(event));
@@ -45,13 +45,10 @@ export class Compose {
   }
 
   #pressed(event) {
-    if (event.isComposing) return; // Enter takes a word of an input method
-    if (event.key === 'Enter' && !event.shiftKey) {
-      event.preventDefault();
-      this.#submit();
-    } else if (event.key === 'Escape') {
-      this.#leave();
-    }
+    // Enter may take a word of an input method; some browsers say so by 229 alone.
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    event.preventDefault();
+    this.#submit();
   }
 
   #submit() {
@@ -62,7 +59,7 @@ export class Compose {
     }
     this.#text.value = '';
     this.#changed();
-    document.getElementById('latest').click(); // who writes wants to see it
+    this.#sent();
     if (matchMedia('(hover: hover)').matches) this.#text.focus();
   }
 

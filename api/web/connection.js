@@ -9,12 +9,14 @@ export class ConnectionView {
   #retry = document.getElementById('retry');
   #timer;
   #waiting;
+  #ever = false;
 
   constructor(retry) {
     this.#retry.addEventListener('click', retry);
   }
 
   up() {
+    this.#ever = true;
     clearTimeout(this.#timer);
     clearTimeout(this.#waiting);
     this.#box.hidden = true;
@@ -24,7 +26,7 @@ export class ConnectionView {
   down(retryAt) {
     clearTimeout(this.#waiting);
     const wait = retryAt - Date.now();
-    this.#text.textContent = navigator.onLine ? 'Reconnecting…' : 'Offline. Reconnecting…';
+    this.#text.textContent = `${navigator.onLine ? '' : 'Offline. '}${this.#ever ? 'Reconnecting…' : 'Connecting…'}`;
     this.#retry.hidden = wait < 2_000;
     if (wait > 0) this.#waiting = setTimeout(() => { this.#retry.hidden = true; }, wait);
     if (!this.#box.hidden) return;

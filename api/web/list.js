@@ -11,6 +11,7 @@ export class ListView {
   #list = document.getElementById('list');
   #empty = document.getElementById('list-empty');
   #chosen = null;
+  #top;
   #synced = false;
 
   constructor(store, catchUp, open) {
@@ -66,6 +67,8 @@ export class ListView {
   #render() {
     const items = this.#store.list();
     const now = this.#store.now();
+    if (items[0] !== this.#top && items[0] === this.#chosen) this.#list.scrollTop = 0; // it has just moved there
+    [this.#top] = items;
     const stop = items.includes(this.#chosen) ? this.#chosen : items[0]; // where Tab enters the list
     reconcile(this.#list, items, (c) => c.id, createRow, (row, c) => {
       set(row, 'aria-selected', String(c === this.#chosen));

@@ -1,13 +1,16 @@
 // Messages on their way. Each keeps its client message ID through every resend, so it
 // appears once however often the connection is lost. The queue is kept in the browser
-// under the device, so neither a reload nor a closed tab loses it.
+// under the device, so neither a reload nor a closed tab loses it, and what a device that was
+// logged out has left goes out from the user's next one.
 
 import { random } from './api.js';
+import { isRemembered } from './session.js';
+import { keysOf, read, write } from './storage.js';
 import { directID } from './store.js';
-import { read, write } from './storage.js';
 
+const prefix = 'curlew.outgoing.'; // and the device: where its queue is kept
 const maxQueue = 256; // not yet stored, over all conversations; beyond it send refuses
-const pause = 50; // ms at least before what was refused for now is sent again
+const pause = 100; // ms at least before what was refused for now is sent again
 const resendAfter = 20_000; // ms an accepted message waits for its place before it is asked for again
 
 export class Outgoing {
@@ -21,8 +24,14 @@ export class Outgoing {
   constructor(store, socket, device) {
     this.#store = store;
     this.#socket = socket;
-    this.#key = `curlew.outgoing.${device}`;
-    for (const o of read(localStorage, this.#key, [])) this.#add({ ...o, state: o.error ? 'failed' : 'sending' });
+    this.#key = prefix + device;
+    for (const key of keysOf(localStorage)) {
+      const { user, items } = key.startsWith(prefix) ? read(localStorage, key, {}) : {};
+      const orphan = user === store.me.id && !isRemembered(key.slice(prefix.length));
+      if (!items || (key !== this.#key && !orphan)) continue;
+      for (const o of items) this.#add({ ...o, state: o.error ? 'failed' : 'sending' });
+      if (orphan && this.#keep()) write(localStorage, key, null);
+    }
   }
 
   get length() { return this.#queue.length; }
@@ -44,14 +53,18 @@ export class Outgoing {
 
   // again sends under a new ID what was refused for good; discard gives it up.
   again(item) {
-    this.discard(item);
-    this.send(item.peer, item.text);
+    this.#remove(item);
+    this.#add({ ...item, id: random(16), at: Date.now(), state: 'sending', error: undefined });
+    this.#keep();
+    this.flush();
   }
 
   discard(item) {
     this.#remove(item);
     this.#keep();
   }
+
+  clear() { write(localStorage, this.#key, null); }
 
   // reconnected sends again whatever has no place yet.
   reconnected() {
@@ -96,11 +109,9 @@ export class Outgoing {
     } catch (err) {
       o.asked = false;
       if (err.code === 'disconnected') return; // reconnected() sends it again
-      if (err.retryable) {
-        this.#hold = Date.now() + Math.max(err.after, pause);
-      } else if (err.code !== 'unauthenticated') { // that one closes the connection
-        this.#fail(o, err);
-      }
+      // After "unauthenticated" the server closes, and a newer token may help.
+      if (err.retryable || err.code === 'unauthenticated') this.#hold = Date.now() + Math.max(err.after, pause);
+      else this.#fail(o, err);
     }
     this.#store.show(this.#store.get(o.conversation));
     this.flush();
@@ -155,6 +166,6 @@ export class Outgoing {
 
   #keep() {
     const kept = this.#queue.map(({ id, conversation, peer, text, at, error }) => ({ id, conversation, peer, text, at, error }));
-    return write(localStorage, this.#key, kept.length ? kept : null);
+    return write(localStorage, this.#key, kept.length ? { user: this.#store.me.id, items: kept } : null);
   }
 }

@@ -7,10 +7,15 @@ import { read, write } from './storage.js';
 
 const loginsKey = 'curlew.logins';
 const deviceKey = 'curlew.device';
+const farewellKey = 'curlew.farewell';
 const maxLogins = 8; // remembered; beyond it the one used longest ago is forgotten
 const spare = 30_000; // ms: a token with less than this left is exchanged first
 
 const logins = () => read(localStorage, loginsKey, []);
+const kept = (device) => logins().find((l) => l.device === device);
+
+// isRemembered says whether this browser can go on as a device.
+export const isRemembered = (device) => kept(device) !== undefined;
 
 function remember(login) {
   const others = logins().filter((l) => l.device !== login.device);
@@ -19,6 +24,13 @@ function remember(login) {
 
 function forget(device) {
   write(localStorage, loginsKey, logins().filter((l) => l.device !== device));
+}
+
+// farewell is why the last login of this tab ended, told once.
+export function farewell() {
+  const why = read(sessionStorage, farewellKey, '');
+  write(sessionStorage, farewellKey, null);
+  return why;
 }
 
 // remembered are the logins that a new tab may go on as; open says that another tab does.
@@ -44,8 +56,7 @@ export class Session {
 
   // ofTab is what this tab was before a reload, or null.
   static ofTab() {
-    const device = read(sessionStorage, deviceKey, null);
-    const login = logins().find((l) => l.device === device);
+    const login = kept(read(sessionStorage, deviceKey, null));
     return login ? new Session(login) : null;
   }
 
@@ -60,7 +71,7 @@ export class Session {
 
   // learn keeps a newer profile.
   learn(user) {
-    this.#login = { ...this.#login, user };
+    this.#login = { ...(kept(this.device) ?? this.#login), user };
     remember(this.#login);
   }
 
@@ -72,11 +83,11 @@ export class Session {
     // A refresh token is good once, and two tabs may be one device after a duplication:
     // one of them exchanges it, the other takes what it finds.
     return this.#alone(async () => {
-      const kept = logins().find((l) => l.device === this.device);
-      if (kept && kept.access !== last && kept.accessUntil > Date.now() + spare) {
-        this.#login = kept;
+      const found = kept(this.device) ?? this.#login;
+      if (found.access !== last && found.accessUntil > Date.now() + spare) {
+        this.#login = found;
       } else {
-        const refresh_token = (kept ?? this.#login).refresh;
+        const refresh_token = found.refresh;
         this.#login = loginOf(await call('POST', '/v1/auth/refresh', { body: { refresh_token } }));
         remember(this.#login);
       }
@@ -109,10 +120,11 @@ export class Session {
     this.drop();
   }
 
-  // drop forgets a login that is no longer good.
-  drop() {
+  // drop forgets a login that is no longer good; the way in says why.
+  drop(why = null) {
     forget(this.device);
     write(sessionStorage, deviceKey, null);
+    write(sessionStorage, farewellKey, why);
   }
 }
 

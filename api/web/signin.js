@@ -4,7 +4,7 @@
 import { WireError } from './api.js';
 import { avatar, el } from './dom.js';
 import { nameOf } from './format.js';
-import { remembered, Session } from './session.js';
+import { farewell, remembered, Session } from './session.js';
 
 const words = {
   login: { submit: 'Log in', question: 'New here?', other: 'Create an account' },
@@ -69,6 +69,7 @@ export async function signIn({ demo }) {
             login.open ? ' · open in another tab' : ''))));
     }));
     show();
+    $('signin-error').textContent = farewell();
     $('signin').hidden = false;
   });
 }

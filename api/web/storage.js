@@ -9,6 +9,15 @@ export function read(area, key, fallback) {
   }
 }
 
+// keysOf lists what an area holds.
+export function keysOf(area) {
+  try {
+    return Object.keys(area);
+  } catch {
+    return [];
+  }
+}
+
 // write keeps value, or removes the key for null; false where the browser refuses.
 export function write(area, key, value) {
   try {

@@ -2,33 +2,47 @@
 
 import { spawn } from 'node:child_process';
 import { createWriteStream, mkdtempSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 process.once('SIGTERM', () => process.exit(1)); // a test that is stopped leaves no engine behind
 
+// freePort is below those that the system hands out by itself, so that nothing takes it
+// while the engine is down.
+async function freePort() {
+  for (;;) {
+    const port = 15_000 + Math.floor(Math.random() * 15_000);
+    const server = createServer();
+    const free = await new Promise((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+}
+
 export class Engine {
   data = mkdtempSync(join(process.env.CURLEW_WORK, 'data-'));
   url; // of the page
-  #listen = { api: '127.0.0.1:0', connector: '127.0.0.1:0', admin: '127.0.0.1:0' };
+  #listen;
   #process;
 
-  // start resolves once the engine has told its addresses; started again it takes the
-  // same ones.
+  // start resolves once the engine has told its address and answers there; started again it
+  // takes the same one.
   async start() {
-    const args = [`data=${this.data}`, 'logic.heartbeat=2s', ...Object.entries(this.#listen).map(([part, at]) => `${part}.listen=${at}`)];
+    this.#listen ??= { api: await freePort(), connector: await freePort(), admin: 0 };
+    const args = [`data=${this.data}`, 'logic.heartbeat=2s', ...Object.entries(this.#listen).map(([part, port]) => `${part}.listen=127.0.0.1:${port}`)];
     this.#process = spawn(process.env.CURLEW_BINARY, args.flatMap((a) => ['--set', a]), {
       cwd: this.data, stdio: ['ignore', 'pipe', 'pipe'],
     });
     process.once('exit', () => this.#process.kill('SIGKILL'));
     this.#process.stderr.pipe(createWriteStream(join(this.data, 'log'), { flags: 'a' }));
     for await (const line of createInterface({ input: this.#process.stdout })) {
-      const [, what, address] = /^\s+(Open|Socket|Metrics)\s+\S+\/\/([^/\s]+)/u.exec(line) ?? [];
-      if (what) this.#listen[{ Open: 'api', Socket: 'connector', Metrics: 'admin' }[what]] = address;
-      if (what === 'Metrics') break;
+      this.url = /^\s+Open\s+(\S+)/u.exec(line)?.[1];
+      if (this.url) break;
     }
-    if (this.#listen.api.endsWith(':0')) throw new Error(`the engine did not start; see ${this.data}/log`);
-    this.url = `http://${this.#listen.api}`;
+    if (!this.url) throw new Error(`the engine did not start; see ${this.data}/log`);
     for (;;) {
       try {
         if ((await fetch(`${this.url}/health`)).ok) return;
@@ -41,6 +55,7 @@ export class Engine {
 
   // kill is SIGKILL: nothing is put in order.
   async kill() {
+    if (!this.#process || this.#process.exitCode !== null) return;
     const gone = new Promise((resolve) => { this.#process.once('exit', resolve); });
     this.#process.kill('SIGKILL');
     await gone;

@@ -128,7 +128,7 @@ func (a *Auth) Register(ctx context.Context, req protocol.Register, ip string) (
 	if err != nil {
 		return t, fmt.Errorf("create user: %w", err)
 	}
-	return a.issue(ctx, p, req.Device, req.Platform)
+	return a.issue(ctx, p, im.Login{Device: req.Device, Platform: req.Platform})
 }
 
 // Login answers im.ErrUnauthenticated alike for an unknown handle, a wrong password,
@@ -147,7 +147,8 @@ func (a *Auth) Login(ctx context.Context, req protocol.Login, ip string) (t prot
 	if err != nil {
 		return t, err
 	}
-	return a.issue(ctx, acc.Profile, req.Device, req.Platform)
+	// Hashing takes a while: a password changed meanwhile ends this login too.
+	return a.issue(ctx, acc.Profile, im.Login{Device: req.Device, Platform: req.Platform, PasswordHash: acc.PasswordHash})
 }
 
 // checkPassword is the one place where a password is compared. known is false for
@@ -172,16 +173,16 @@ func (a *Auth) checkPassword(ctx context.Context, handle string, known bool, pas
 	return acc, nil
 }
 
-// issue saves the device and makes its tokens.
-func (a *Auth) issue(ctx context.Context, p im.Profile, d im.DeviceID, platform string) (protocol.Tokens, error) {
-	refresh, hash := newRefreshToken()
-	expires := a.clock().Add(a.cfg.RefreshTTL).UnixMilli()
-	state, err := a.accounts.SaveLogin(ctx, im.Login{User: p.ID, Device: d, Platform: platform,
-		RefreshHash: hash, RefreshExpires: expires})
+// issue saves the device of l and makes its tokens.
+func (a *Auth) issue(ctx context.Context, p im.Profile, l im.Login) (protocol.Tokens, error) {
+	var refresh string
+	refresh, l.RefreshHash = newRefreshToken()
+	l.User, l.RefreshExpires = p.ID, a.clock().Add(a.cfg.RefreshTTL).UnixMilli()
+	state, err := a.accounts.SaveLogin(ctx, l)
 	if err != nil {
 		return protocol.Tokens{}, fmt.Errorf("save login: %w", err)
 	}
-	return a.pair(p, d, platform, state, refresh, expires)
+	return a.pair(p, l.Device, l.Platform, state, refresh, l.RefreshExpires)
 }
 
 func (a *Auth) pair(p im.Profile, d im.DeviceID, platform string, state im.AuthState, refresh string, refreshExpires int64) (protocol.Tokens, error) {

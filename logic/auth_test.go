@@ -172,6 +172,9 @@ func (r *registry) SaveLogin(_ context.Context, l im.Login) (im.AuthState, error
 		row = &deviceRow{version: 1}
 		r.devices[key] = row
 	}
+	if l.PasswordHash != "" && r.byID(l.User).PasswordHash != l.PasswordHash {
+		return im.AuthState{}, im.ErrUnauthenticated
+	}
 	row.Login, row.revoked = l, false
 	return r.state(key), nil
 }
@@ -495,6 +498,29 @@ func TestAuth_LogoutTakesEffectHereAtOnceAndElsewhereWithin5s(t *testing.T) {
 	verified(t, b, back.AccessToken) // b's copy says revoked; the token is newer
 	_, err = b.Verify(t.Context(), phone.AccessToken)
 	mustBe(t, "the old token after a new login", err, im.ErrUnauthenticated)
+}
+
+// meanwhile does something between the comparing of a password and the login's end.
+type meanwhile struct {
+	*registry
+	do func()
+}
+
+func (m meanwhile) SaveLogin(ctx context.Context, l im.Login) (im.AuthState, error) {
+	m.do()
+	return m.registry.SaveLogin(ctx, l)
+}
+
+func TestAuth_PasswordChangeEndsLoginsUnderWay(t *testing.T) {
+	r := newRegistry()
+	a := newTestAuth(t, r)
+	register(t, a, "ann", "phone")
+	late := newTestAuth(t, r, func(c *AuthConfig, d *AuthDeps) {
+		c.KeysFile, c.GenerateKeys = a.cfg.KeysFile, false
+		d.Accounts = meanwhile{r, func() { _ = r.SetPassword(t.Context(), 1, "another") }}
+	})
+	_, err := late.Login(t.Context(), protocol.Login{Handle: "ann", Password: secret, Device: "thief"}, "192.0.2.1")
+	mustBe(t, "a login by the old password", err, im.ErrUnauthenticated)
 }
 
 func TestAuth_PasswordChangeEndsEverything(t *testing.T) {

@@ -24,7 +24,7 @@ type Accounts interface {
 	SetPassword(ctx context.Context, u im.UserID, hash string) error
 
 	// SaveLogin creates or renews the device and returns the versions that its tokens
-	// must carry.
+	// must carry; im.ErrUnauthenticated where Login's password is the user's no more.
 	SaveLogin(ctx context.Context, l im.Login) (im.AuthState, error)
 	// RotateRefresh exchanges a refresh token for the next, once. A token that was
 	// exchanged before, or is unknown or expired, gives im.ErrUnauthenticated; one

@@ -117,7 +117,7 @@ func (a *Auth) IssueTokens(ctx context.Context, req protocol.IssueTokens) (t pro
 	if err != nil {
 		return t, err
 	}
-	t, err = a.issue(ctx, p, req.Device, req.Platform)
+	t, err = a.issue(ctx, p, im.Login{Device: req.Device, Platform: req.Platform})
 	if protocol.CodeOf(err).Name == protocol.CodeOf(im.ErrUnauthenticated).Name {
 		return t, im.ErrForbidden // the server's key is good; the user is banned
 	}

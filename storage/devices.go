@@ -14,16 +14,20 @@ const maxDevices = 100
 
 // SaveLogin creates or renews the device and returns the versions that its tokens
 // must carry. A renewed device keeps its version: access tokens given before last
-// until they expire; its former refresh token ends. im.ErrNotFound for an unknown user.
+// until they expire; its former refresh token ends. im.ErrNotFound for an unknown user,
+// im.ErrUnauthenticated where the password that was compared has been replaced since.
 func (db *DB) SaveLogin(ctx context.Context, l im.Login) (s im.AuthState, err error) {
 	ctx, done := db.begin(ctx, "save_login")
 	defer done(&err)
 	err = db.transact(ctx, func(tx *sql.Tx) error {
 		// The user's row is locked first: logins of one user come one after the other.
-		var state int
-		err := tx.QueryRowContext(ctx, "SELECT state FROM users WHERE id = ?"+db.d.forUpdate, l.User).Scan(&state)
+		var password string
+		err := tx.QueryRowContext(ctx, "SELECT password_hash FROM users WHERE id = ?"+db.d.forUpdate, l.User).Scan(&password)
 		if err != nil {
 			return notFound(err)
+		}
+		if l.PasswordHash != "" && l.PasswordHash != password {
+			return im.ErrUnauthenticated
 		}
 		known, err := execOne(ctx, tx, "UPDATE devices SET platform = ?, refresh_hash = ?, prev_refresh_hash = NULL,"+
 			" refresh_expires = ?, revoked_at = 0, seen_at = "+db.d.now+" WHERE user_id = ? AND device = ?",

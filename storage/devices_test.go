@@ -17,6 +17,7 @@ func TestDevices(t *testing.T) {
 		"RotateRefresh_ExpiredOrBannedIsRefused":             testRotateRefused,
 		"RotateRefresh_AtTheSameMomentOneWins":               testRotateRace,
 		"RevokeDevice_RaisesTheVersionOnce":                  testRevokeDevice,
+		"SaveLogin_ByAPasswordThatWasReplacedIsRefused":      testSaveLoginPassword,
 		"AuthState_UnknownUserIsNotActive":                   testAuthStateUnknown,
 	})
 }
@@ -25,6 +26,22 @@ func token() [32]byte { return [32]byte([]byte(fmt.Sprintf("%032d", number.Add(1
 
 func login(u im.UserID, d im.DeviceID) im.Login {
 	return im.Login{User: u, Device: d, Platform: "web", RefreshHash: token(), RefreshExpires: im.MaxID}
+}
+
+func testSaveLoginPassword(t *testing.T, db *DB) {
+	u := newUser(t, db)
+	must(t, db.SetPassword(t.Context(), u, "new"))
+	l := login(u, "phone")
+	l.PasswordHash = "old"
+	if _, err := db.SaveLogin(t.Context(), l); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("by the old one: %v", err)
+	}
+	if _, _, err := db.RotateRefresh(t.Context(), l.RefreshHash, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("its refresh token: %v", err)
+	}
+	l.PasswordHash = "new"
+	_, err := db.SaveLogin(t.Context(), l)
+	must(t, err)
 }
 
 func testSaveLogin(t *testing.T, db *DB) {

@@ -56,6 +56,7 @@ type Login struct {
 	User           UserID
 	Device         DeviceID
 	Platform       string
+	PasswordHash   string   // that was compared; empty where none was
 	RefreshHash    [32]byte // SHA-256 of the token; the token itself is not kept
 	RefreshExpires int64    // Unix milliseconds
 }

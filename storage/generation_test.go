@@ -17,6 +17,19 @@ func standing(t testing.TB, s *redisServer) string {
 	return s.admin.HGet(t.Context(), keyGeneration, "token").Val()
 }
 
+// closed waits for a new generation.
+func closed(t *testing.T, changed <-chan struct{}) {
+	t.Helper()
+	eventually(t, "a new generation stands", func() bool {
+		select {
+		case <-changed:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
 func TestGeneration_ChangesWhereRedisForgot(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redisServer) {
 		r := s.open(t)
@@ -33,7 +46,7 @@ func TestGeneration_ChangesWhereRedisForgot(t *testing.T) {
 			t.Fatal("a generation changed without cause")
 		}
 		s.flush(t)
-		<-changed // the watcher sees it by itself
+		closed(t, changed) // the watcher sees it by itself
 		second, changed := standing(t, s), r.Changed()
 		if second == "" || second == first {
 			t.Fatalf("after a wipe %q, before %q", second, first)
@@ -41,7 +54,7 @@ func TestGeneration_ChangesWhereRedisForgot(t *testing.T) {
 		if err := r.Reset(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		<-changed
+		closed(t, changed)
 		if standing(t, s) == second {
 			t.Error("the operator's reset changed nothing")
 		}
@@ -66,7 +79,7 @@ func TestGeneration_AnotherIdentityVoidsTheSeals(t *testing.T) {
 	mu.Lock()
 	life = "second"
 	mu.Unlock()
-	<-changed
+	closed(t, changed)
 	agree(t, x, f, bob)
 }
 
@@ -169,7 +182,7 @@ func (p *proxy) turn(target string) {
 }
 
 func TestReal_FailoverThatLostASuffixIsNotTrusted(t *testing.T) {
-	primary, replica := realServer(t), realServer(t)
+	primary, replica := realServer(t, "--repl-diskless-sync-delay", "0"), realServer(t)
 	host, port, _ := net.SplitHostPort(primary.addr)
 	ctx := t.Context()
 	if err := replica.admin.SlaveOf(ctx, host, port).Err(); err != nil {
@@ -215,7 +228,7 @@ func TestReal_WriterThatMovesLateVoidsTheSeals(t *testing.T) {
 	project(t, p, f.store(ann, bob, im.CountedForAll)) // into the old one
 	changed := reader.Changed()
 	name.turn(next.addr)
-	<-changed
+	closed(t, changed)
 	agree(t, x, f, bob)
 }
 

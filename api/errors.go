@@ -64,6 +64,9 @@ func (s *Server) write(c *gin.Context, status int, body any) {
 		c.Status(http.StatusInternalServerError)
 		return
 	}
+	if w, admitted := c.Get(keyWork); admitted {
+		w.(*work).stop()
+	}
 	c.Data(status, "application/json; charset=utf-8", encoded)
 }
 

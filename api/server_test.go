@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,34 @@ func TestServer_SlowBodyKeepsNobodyOut(t *testing.T) {
 	body, _ := io.ReadAll(res.Body)
 	if res.StatusCode != 503 || !strings.Contains(string(body), `"timeout"`) {
 		t.Errorf("the slow one was answered %d %s", res.StatusCode, body)
+	}
+}
+
+// slowReader looks at the server while an answer is written to it.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	look func()
+}
+
+func (w slowReader) Write(b []byte) (int, error) {
+	w.look()
+	return w.ResponseRecorder.Write(b)
+}
+
+// An answer that is taken slowly holds no slot either.
+func TestServer_SlowReaderKeepsNobodyOut(t *testing.T) {
+	f := newFace(t)
+	for name, r := range map[string]request{"an answer": goodRequests["me"].request, "an error": {method: "GET", path: "/v1/users/me"}} {
+		looked := false
+		w := slowReader{httptest.NewRecorder(), func() {
+			if looked = true; len(f.server.slots) != 0 {
+				t.Errorf("%s is written with %d slots held", name, len(f.server.slots))
+			}
+		}}
+		f.server.Handler().ServeHTTP(w, r.build())
+		if !looked {
+			t.Errorf("%s was not written", name)
+		}
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 const keyWork = "work"
 
 // work is a request's share of the process: a slot ([A3]) and a deadline ([A2]).
-// Neither runs while the client is still sending its body, so that slow senders
-// keep nobody else out.
+// Neither runs while the client is still sending its body or taking its answer, so
+// that slow clients keep nobody else out.
 type work struct {
 	s      *Server
 	c      *gin.Context

@@ -212,6 +212,14 @@ func (c *Client) follow(ctx context.Context, cn *conn, p push) error {
 		if f := c.opt.OnReadSelf; f != nil && p.kind == protocol.PushReadSelf {
 			f(m)
 		}
+	case protocol.PushContact:
+		var m protocol.ContactChanged
+		if err := json.Unmarshal(p.data, &m); err != nil {
+			return fmt.Errorf("push %s: %w", p.kind, err)
+		}
+		if c.opt.OnContact != nil {
+			c.opt.OnContact(m)
+		}
 	case protocol.PushNudge:
 		return c.beat(ctx, cn)
 	}

@@ -32,6 +32,9 @@ type Options struct {
 	// on another device.
 	OnReceipt  func(protocol.CursorMoved)
 	OnReadSelf func(protocol.CursorMoved)
+	// OnContact tells what happened between this user and another. What was missed while
+	// away shows by Synced.ContactsVersion; HTTP.ContactsSince brings it.
+	OnContact func(protocol.ContactChanged)
 	// OnAcked tells that the server has taken this device's delivered ack. It runs on
 	// the connection's reading goroutine: it must not block.
 	OnAcked func(im.ConversationID, im.Seq)

@@ -151,6 +151,7 @@ func TestConfig_NamesWhatIsWrong(t *testing.T) {
 		{Config{MembershipStale: time.Hour}, "logic.membership_stale: 1h0m0s is not within membership_ttl and 60s"},
 		{Config{Copies: 1}, "logic.copies: 1 is below 1000"},
 		{Config{Waiters: -1}, "logic.waiters: -1 is below 1"},
+		{Config{MessagePolicy: "nobody"}, `logic.message_policy: "nobody" is neither everyone nor contacts`},
 		{Config{StoreTimeout: 2 * time.Second}, "logic.store_timeout: 2s is not within 50ms and 1.9s"},
 		{Config{MaxMessageBytes: 5}, "logic.max_message_bytes: 5 is below 16384"},
 	} {

@@ -110,6 +110,7 @@ export class CatchUp {
       this.#store.limits = s.limits;
       if (s.full) this.#store.next = s.next ?? '';
       this.#rows(s.conversations);
+      this.#store.total(s.unread_total);
       for (const { conversation_id: id, last_seq: seq } of s.offline) this.#receipts.delivered(this.#store.get(id), seq);
       if (s.position.epoch) this.#position = s.position; // none while Redis is away
       this.#store.changed('synced');
@@ -141,6 +142,7 @@ export class CatchUp {
       if (this.#store.next !== next) return; // asked twice, or begun anew meanwhile
       this.#store.next = page.next ?? '';
       this.#rows(page.items);
+      this.#store.total(page.unread_total);
     });
   }
 

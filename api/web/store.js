@@ -20,6 +20,7 @@ export class Store extends Events {
   me;
   conversations = new Map();
   next = ''; // where the list goes on; '' at its end
+  #unlisted = 0; // unread messages in what the list has not shown yet
   clockAhead = 0; // the server's clock less ours, ms
   limits = { max_text_bytes: 8192 };
 
@@ -151,10 +152,12 @@ export class Store extends Events {
     return 'stored';
   }
 
-  unreadTotal() {
-    let n = 0;
-    for (const c of this.conversations.values()) n += c.unread;
-    return n;
+  unreadTotal() { return this.#unlisted + this.#unreadListed(); }
+
+  // total takes what is unread in all conversations, as the server counts it.
+  total(n) {
+    this.#unlisted = this.next ? Math.max(0, n - this.#unreadListed()) : 0;
+    this.changed('list');
   }
 
   // list is the conversations in which something was said, the latest first.
@@ -170,6 +173,12 @@ export class Store extends Events {
 
   // show tells that a conversation looks different, as when its outgoing messages changed.
   show(c) { this.#touched(c); }
+
+  #unreadListed() {
+    let n = 0;
+    for (const c of this.conversations.values()) n += c.unread;
+    return n;
+  }
 
   #touched(c) {
     this.changed('list', c);

@@ -188,6 +188,9 @@ func TestReal_FailoverThatLostASuffixIsNotTrusted(t *testing.T) {
 	if err := replica.admin.SlaveOf(ctx, host, port).Err(); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the replica follows", func() bool { // the first one gives its primary a new replication ID
+		return infoField(replica.admin.Info(ctx, "replication").Val(), "master_link_status") == "up"
+	})
 	name := newProxy(t, primary.addr)
 	engine := *primary
 	engine.addr = name.Addr().String()

@@ -30,6 +30,50 @@ func storable(t *im.Task) error {
 	return nil
 }
 
+// giveUp ends a record that failed too often. Where its message is in the table all the
+// same, an effect failed and not the message: parked, it would be called rejected and
+// be seen. Redis is doubted instead, and whoever missed the push pulls.
+func (s *strand) giveUp(ctx context.Context, it *item, cause error) error {
+	t := it.task.Send
+	if it.poison != nil || t == nil {
+		return s.park(ctx, it, cause)
+	}
+	key := im.SendKey{Conversation: it.task.Conversation, Sender: t.Sender.ID, ClientMsgID: t.ClientMsgID}
+	ref, err := insist(ctx, s.r, "find_stored", func(ctx context.Context) (im.StoredRef, error) {
+		found, err := s.r.deps.Archive.FindStored(ctx, []im.SendKey{key})
+		return found[key], err
+	})
+	if err != nil {
+		return err
+	}
+	if ref.Seq == 0 || ref.Hash != t.Hash {
+		return s.park(ctx, it, cause)
+	}
+	if _, err := insist(ctx, s.r, "doubt", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, s.r.deps.Archive.NoteDoubt(ctx, "a stored message could not be projected or pushed")
+	}); err != nil {
+		return err
+	}
+	s.r.log.Error("message stored, but not told", "partition", s.p.src.Place().Partition, "offset", it.record.Offset,
+		"conv", key.Conversation, "seq", ref.Seq, "err", cause)
+	s.r.m.messages.WithLabelValues("stored").Inc()
+	return nil
+}
+
+// insist calls f until it succeeds, whatever its errors say: what neither this nor the
+// next owner can find out must wait for a person.
+func insist[T any](ctx context.Context, r *Runner, op string, f func(context.Context) (T, error)) (T, error) {
+	for try := 0; ; try++ {
+		v, err := callStore(ctx, r, op, f)
+		if err == nil {
+			return v, nil
+		}
+		if err := r.backoff(ctx, op, try, err); err != nil {
+			return v, err
+		}
+	}
+}
+
 // park gives one record up ([J5]): it goes into the table dead with its reason, and
 // its sender is told that the message will never appear.
 func (s *strand) park(ctx context.Context, it *item, cause error) error {
@@ -43,17 +87,11 @@ func (s *strand) park(ctx context.Context, it *item, cause error) error {
 		d.Key = im.SendKey{Conversation: it.task.Conversation, Sender: t.Sender.ID, ClientMsgID: t.ClientMsgID}
 		d.Hash = t.Hash
 	}
-	for try := 0; ; try++ {
-		// Also unknown errors are waited out here: what is neither stored nor parked is lost.
-		_, err := callStore(ctx, s.r, "park", func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, s.r.deps.Archive.Park(ctx, d)
-		})
-		if err == nil {
-			break
-		}
-		if err := s.r.backoff(ctx, "park", try, err); err != nil {
-			return err
-		}
+	// What is neither stored nor parked is lost.
+	if _, err := insist(ctx, s.r, "park", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, s.r.deps.Archive.Park(ctx, d)
+	}); err != nil {
+		return err
 	}
 	s.r.log.Error("record given up", "topic", d.Topic, "partition", d.Partition, "offset", d.Offset,
 		"conv", d.Key.Conversation, "user", d.Key.Sender, "client_msg_id", d.Key.ClientMsgID, "err", cause)

@@ -258,6 +258,25 @@ func TestPanic_StopsOneRecordNotTheProcess(t *testing.T) {
 	}
 }
 
+// brokenSessions is a bug that comes after the insert.
+type brokenSessions struct{ *world }
+
+func (brokenSessions) Sessions(context.Context, []im.UserID) (map[im.UserID][]im.SessionRef, error) {
+	panic("a bug")
+}
+
+func TestPanic_AfterTheInsertRejectsNothing(t *testing.T) {
+	w := newWorld(1)
+	r := newTestRunner(t, quickConfig(), w, nil)
+	r.deps.Sessions = brokenSessions{w}
+	l := newLogbook(w, 0)
+	l.append(text("d1-2", 1, 0), text("d1-2", 1, 1), ack("d1-2", 2, 2, 0), text("d1-2", 1, 2))
+	untilDone(t, r, l)
+	if len(w.rows["d1-2"]) != 3 || len(w.deadKeys) != 0 || len(w.frames(protocol.PushRejected)) != 0 || w.doubts == 0 {
+		t.Fatalf("%d rows, dead %+v, %d doubts, pushed %+v", len(w.rows["d1-2"]), w.dead, w.doubts, w.pushed)
+	}
+}
+
 func TestReceipt_IsToldToTheOtherSideAndOwnDevices(t *testing.T) {
 	w := newWorld(1)
 	online(w, 1, "phone", "n1")

@@ -98,7 +98,7 @@ func (s *strand) handle(ctx context.Context, items []*item, split bool) error {
 			continue
 		}
 		if len(items) == 1 {
-			return s.park(ctx, items[0], err)
+			return s.giveUp(ctx, items[0], err)
 		}
 		s.r.log.Warn("splitting a batch to find what cannot be stored", "partition", s.p.src.Place().Partition, "records", len(items), "err", err)
 		half := len(items) / 2

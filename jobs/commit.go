@@ -54,6 +54,7 @@ func (r *Runner) work(ctx context.Context, src source) {
 	}
 	var commits sync.WaitGroup
 	taking, taken := context.WithCancel(p.work)
+	defer taken()
 	commits.Go(func() { p.commitLoop(taking) })
 
 	p.take(ctx)
@@ -226,7 +227,8 @@ func (p *partition) commitLoop(ctx context.Context) {
 			}
 		case <-pause.C:
 			waiting = false
-			if !p.commit(ctx, &state, false) {
+			// Not under ctx: a write under way when the taking ends is finished.
+			if !p.commit(p.work, &state, false) {
 				p.mark() // cursor moves are not due yet, or the broker did not answer
 			}
 		case <-watch.C:
@@ -241,6 +243,15 @@ func (p *partition) commitLoop(ctx context.Context) {
 type commitState struct {
 	written   time.Time // cursor moves
 	committed int64
+	failing   bool // the last attempt at either failed, and was logged
+}
+
+// warn logs the first failure in a row: there are five attempts a second.
+func (c *commitState) warn(p *partition, what string, err error) {
+	if !c.failing {
+		p.r.log.Warn(what, "partition", p.src.Place().Partition, "err", err)
+	}
+	c.failing = true
 }
 
 // commit writes cursor moves that are due, then commits the prefix they cover ([J3]).
@@ -262,7 +273,7 @@ func (p *partition) commit(ctx context.Context, state *commitState, final bool) 
 			return false
 		}
 		if err := p.writeMoves(ctx); err != nil {
-			p.r.log.Warn("write cursor moves", "partition", p.src.Place().Partition, "err", err)
+			state.warn(p, "write cursor moves", err)
 			var crash *endedError
 			if p.work.Err() != nil || errors.As(err, &crash) {
 				p.abandon(err)
@@ -276,10 +287,10 @@ func (p *partition) commit(ctx context.Context, state *commitState, final bool) 
 		return true
 	}
 	if err := p.src.Commit(next); err != nil {
-		p.r.log.Warn("commit", "partition", p.src.Place().Partition, "offset", next, "err", err)
+		state.warn(p, "commit", err)
 		return false
 	}
-	state.committed = next
+	state.committed, state.failing = next, false
 	if err := p.r.step("commit"); err != nil {
 		p.abandon(&endedError{err})
 	}

@@ -90,6 +90,9 @@ func (db *DB) RemoveContact(ctx context.Context, u, peer im.UserID) (im.ContactC
 		if p.mine.State != im.ContactYes {
 			return nil
 		}
+		if err := db.noteParted(ctx, p.tx, u, peer); err != nil {
+			return err
+		}
 		return p.end(ctx, im.ContactRemoved, stateNone, stateNone)
 	})
 }
@@ -133,6 +136,9 @@ func (db *DB) SetBlock(ctx context.Context, u, blocked im.UserID, on bool) (im.C
 			return &im.FullError{Limit: "blocks", Max: im.MaxBlocks}
 		}
 		if _, err := p.tx.ExecContext(ctx, "INSERT INTO blocks (user_id, blocked_id, created_at) VALUES (?, ?, "+p.db.d.now+")", u, blocked); err != nil {
+			return err
+		}
+		if err := db.noteHidden(ctx, p.tx, blocked, u); err != nil {
 			return err
 		}
 		switch p.mine.State {

@@ -42,7 +42,7 @@ func (db *DB) SaveLogin(ctx context.Context, l im.Login) (s im.AuthState, err er
 			if err != nil {
 				return err
 			}
-			if err := forgetDevices(ctx, tx, l.User); err != nil {
+			if err := db.forgetDevices(ctx, tx, l.User); err != nil {
 				return err
 			}
 		}
@@ -53,7 +53,7 @@ func (db *DB) SaveLogin(ctx context.Context, l im.Login) (s im.AuthState, err er
 }
 
 // forgetDevices deletes what is beyond maxDevices.
-func forgetDevices(ctx context.Context, tx *sql.Tx, u im.UserID) error {
+func (db *DB) forgetDevices(ctx context.Context, tx *sql.Tx, u im.UserID) error {
 	old, err := queryAll(ctx, tx, func(rows *sql.Rows) (d any, err error) {
 		var id im.DeviceID
 		err = rows.Scan(&id)
@@ -62,7 +62,11 @@ func forgetDevices(ctx context.Context, tx *sql.Tx, u im.UserID) error {
 	if err != nil || len(old) == 0 {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, "DELETE FROM devices WHERE user_id = ? AND device IN "+in(len(old)), append([]any{u}, old...)...)
+	where, args := "user_id = ? AND device IN "+in(len(old)), append([]any{u}, old...)
+	if err := db.noteDevices(ctx, tx, 1, where, args...); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "DELETE FROM devices WHERE "+where, args...)
 	return err
 }
 
@@ -122,16 +126,22 @@ func (db *DB) revokeStolen(ctx context.Context, tx *sql.Tx, old [32]byte) error 
 func (db *DB) RevokeDevice(ctx context.Context, u im.UserID, d im.DeviceID) (err error) {
 	ctx, done := db.begin(ctx, "revoke_device")
 	defer done(&err)
-	known, err := db.revoke(ctx, db.w, u, d)
-	if err == nil && !known {
-		err = im.ErrNotFound
-	}
-	return err
+	return db.transact(ctx, func(tx *sql.Tx) error {
+		known, err := db.revoke(ctx, tx, u, d)
+		if err == nil && !known {
+			err = im.ErrNotFound
+		}
+		return err
+	})
 }
 
-func (db *DB) revoke(ctx context.Context, q querier, u im.UserID, d im.DeviceID) (bool, error) {
-	return execOne(ctx, q, "UPDATE devices SET device_version = device_version + 1, refresh_hash = NULL,"+
+func (db *DB) revoke(ctx context.Context, tx *sql.Tx, u im.UserID, d im.DeviceID) (bool, error) {
+	known, err := execOne(ctx, tx, "UPDATE devices SET device_version = device_version + 1, refresh_hash = NULL,"+
 		" prev_refresh_hash = NULL, revoked_at = "+db.d.now+" WHERE user_id = ? AND device = ? AND revoked_at = 0", u, d)
+	if err == nil && known {
+		err = db.noteDevices(ctx, tx, 0, "user_id = ? AND device = ?", u, d)
+	}
+	return known, err
 }
 
 // Devices lists the devices that are logged in, the latest seen first.

@@ -26,6 +26,10 @@ type dialect struct {
 	moveCursors, moveCursorsRow, moveCursorsEnd string
 	// lasts and lastsEnd stand around the list of conversations.
 	lasts, lastsRow, lastsEnd string
+	// markSeen and markSeenEnd stand around the rows (user, device, time) of one
+	// statement; sight and sightEnd around those (user, conversation) that are looked at.
+	markSeen, markSeenRow, markSeenEnd string
+	sight, sightRow, sightEnd          string
 	// byPrimary follows the table messages where nothing but its primary key will do.
 	// MariaDB may prefer a key that holds all columns asked for, and sort.
 	byPrimary string
@@ -33,11 +37,16 @@ type dialect struct {
 	rowJoin string
 }
 
+const (
+	mysqlNow  = "CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)"
+	sqliteNow = "CAST(ROUND(unixepoch('now', 'subsec') * 1000) AS INTEGER)"
+)
+
 const mysqlByPrimary = " FORCE INDEX (PRIMARY)"
 
 var mysqlDialect = dialect{
 	name:             MySQL,
-	now:              "CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)",
+	now:              mysqlNow,
 	forUpdate:        " FOR UPDATE",
 	keepConversation: " ON DUPLICATE KEY UPDATE kind = kind",
 	keepMember:       " ON DUPLICATE KEY UPDATE join_seq = join_seq",
@@ -51,13 +60,22 @@ var mysqlDialect = dialect{
 	lastsRow: "SELECT ? AS c",
 	lastsEnd: ") v",
 
+	markSeen:    "UPDATE (",
+	markSeenRow: "SELECT ? AS u, ? AS d, ? AS s",
+	markSeenEnd: ") v STRAIGHT_JOIN devices d ON d.user_id = v.u AND d.device = v.d" +
+		" SET d.seen_at = GREATEST(d.seen_at, LEAST(v.s, " + mysqlNow + "))",
+
+	sight:    sightSelect + "(",
+	sightRow: "SELECT ? AS u, ? AS c",
+	sightEnd: ") v STRAIGHT_JOIN users u ON u.id = v.u",
+
 	byPrimary: mysqlByPrimary,
 	rowJoin:   " UNION ALL ",
 }
 
 var sqliteDialect = dialect{
 	name:             SQLite,
-	now:              "CAST(ROUND(unixepoch('now', 'subsec') * 1000) AS INTEGER)",
+	now:              sqliteNow,
 	keepConversation: " ON CONFLICT DO NOTHING",
 	keepMember:       " ON CONFLICT DO NOTHING",
 
@@ -70,6 +88,15 @@ var sqliteDialect = dialect{
 	lasts:    "WITH v(c) AS (VALUES ",
 	lastsRow: "(?)",
 	lastsEnd: ") SELECT v.c, " + lastSeqAndID("v.c", "") + " FROM v",
+
+	markSeen:    "WITH v(u, d, s) AS (VALUES ",
+	markSeenRow: "(?, ?, ?)",
+	markSeenEnd: ") UPDATE devices SET seen_at = MAX(seen_at, MIN(v.s, " + sqliteNow + "))" +
+		" FROM v WHERE devices.user_id = v.u AND devices.device = v.d",
+
+	sight:    "WITH v(u, c) AS (VALUES ",
+	sightRow: "(?, ?)",
+	sightEnd: ") " + sightSelect + "v JOIN users u ON u.id = v.u",
 
 	rowJoin: ", ",
 }

@@ -27,7 +27,7 @@ type wire struct {
 	nc net.Conn
 
 	mu      sync.Mutex // guards what follows
-	replies map[string]answerFrame
+	replies []answerFrame
 	pushes  []answerFrame
 	closed  protocol.CloseCode // 0: not yet; 1006: without a close frame
 	reason  string
@@ -48,7 +48,7 @@ func dialWire(t *testing.T, socket string) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{t: t, nc: nc, replies: map[string]answerFrame{}}
+	w := &wire{t: t, nc: nc}
 	if br == nil {
 		br = bufio.NewReader(nc)
 	}
@@ -98,7 +98,7 @@ func (w *wire) listen(r *bufio.Reader) {
 			if a.Push != "" {
 				w.pushes = append(w.pushes, a)
 			} else {
-				w.replies[a.ID] = a
+				w.replies = append(w.replies, a)
 			}
 			w.mu.Unlock()
 		case ws.OpClose:
@@ -127,22 +127,24 @@ func (w *wire) ask(id string, cmd protocol.Command, data any) answerFrame {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return w.text(id, fmt.Sprintf(`{"id":%q,"cmd":%q,"data":%s}`, id, cmd, b))
+	return w.text(fmt.Sprintf(`{"id":%q,"cmd":%q,"data":%s}`, id, cmd, b))
 }
 
-// text writes a text and waits for the reply of that ID, or for the end.
-func (w *wire) text(id, text string) (a answerFrame) {
+// text writes a text and waits for an answer, or for the end. There is one question at
+// a time: what cannot be read is answered without an ID.
+func (w *wire) text(text string) (a answerFrame) {
 	w.t.Helper()
 	w.mu.Lock()
-	delete(w.replies, id)
+	w.replies = nil
 	w.mu.Unlock()
 	w.frame(ws.OpText, []byte(text))
 	devtest.Eventually(w.t, "an answer", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		var answered bool
-		a, answered = w.replies[id]
-		return answered || w.closed != 0
+		if len(w.replies) > 0 {
+			a = w.replies[0]
+		}
+		return len(w.replies) > 0 || w.closed != 0
 	})
 	return a
 }

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 	atStart := goleak.IgnoreCurrent() // what the libraries start by themselves
 	code := m.Run()
 	devtest.Close()
+	removeBinary()
 	http.DefaultClient.CloseIdleConnections()
 	if code == 0 {
 		if err := goleak.Find(atStart); err != nil {

@@ -36,6 +36,7 @@ type generations struct {
 	metrics  *redisMetrics
 	doubts   doubts
 	kick     chan struct{} // somebody has read another token
+	acted    uint64        // a new generation stands for the doubts up to here, and they cannot be removed yet; 0: none. run's own
 
 	mu      sync.Mutex // guards what follows; never held over a call
 	known   string     // identity of the Redis that this process talks to
@@ -214,7 +215,7 @@ func (g *generations) check(ctx context.Context, r *Redis, force bool, cause str
 func (g *generations) run(ctx context.Context, r *Redis) {
 	tick := time.NewTicker(generationEvery)
 	defer tick.Stop()
-	away := false
+	away, doubtful := false, false
 	for {
 		_, err := g.ensure(ctx, r)
 		switch {
@@ -227,9 +228,11 @@ func (g *generations) run(ctx context.Context, r *Redis) {
 		}
 		away = err != nil
 		if !away && g.doubts != nil {
-			if err := g.actOnDoubt(ctx, r); err != nil && ctx.Err() == nil {
+			err := g.actOnDoubt(ctx, r)
+			if err != nil && ctx.Err() == nil && !doubtful {
 				g.log.Warn("rows of doubt could not be acted on", "err", err)
 			}
+			doubtful = err != nil
 		}
 		select {
 		case <-ctx.Done():
@@ -242,13 +245,17 @@ func (g *generations) run(ctx context.Context, r *Redis) {
 
 // actOnDoubt sets a new generation where a worker could not project, and only then
 // removes the rows: a message noted in them was committed before, so every rebuild
-// under the new generation reads it.
+// under the new generation reads it. A generation is set once for them, though MySQL
+// may be read and not written to for a while.
 func (g *generations) actOnDoubt(ctx context.Context, r *Redis) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.Timeout)
 	defer cancel()
 	upTo, any, err := g.doubts.Doubts(ctx)
 	if err != nil || !any {
 		return err
+	}
+	if upTo == g.acted {
+		return g.clearDoubts(ctx)
 	}
 	lease := redis.NewBoolCmd(ctx, "set", keyDoubt, "1", "px", doubtLease.Milliseconds(), "nx")
 	// A full Redis refuses the lease, but not that the generation goes.
@@ -260,5 +267,15 @@ func (g *generations) actOnDoubt(ctx context.Context, r *Redis) error {
 	if err := g.reset(ctx, r, "doubt"); err != nil {
 		return err
 	}
-	return g.doubts.ClearDoubts(ctx, upTo)
+	g.acted = upTo
+	return g.clearDoubts(ctx)
+}
+
+// clearDoubts removes the rows that have been acted on.
+func (g *generations) clearDoubts(ctx context.Context) error {
+	err := g.doubts.ClearDoubts(ctx, g.acted)
+	if err == nil {
+		g.acted = 0
+	}
+	return err
 }

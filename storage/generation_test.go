@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,6 +103,35 @@ func TestGeneration_DoubtVoidsTheSeals(t *testing.T) {
 			agree(t, x, f, ann, bob)
 		}
 	})
+}
+
+// readOnly is a record whose rows of doubt can be read and not removed.
+type readOnly struct {
+	*fakeRecord
+	asked atomic.Int64
+}
+
+func (r *readOnly) ClearDoubts(context.Context, uint64) error {
+	r.asked.Add(1)
+	return im.ErrStore
+}
+
+func TestGeneration_DoubtThatCannotBeClearedIsActedOnOnce(t *testing.T) {
+	s := miniServer(t)
+	f := &readOnly{fakeRecord: newFakeRecord()}
+	r := s.openAs(t, f, func(*RedisConfig) {})
+	if _, err := r.gen.ensure(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	changed := r.Changed()
+	f.noteDoubt()
+	closed(t, changed)
+	token := standing(t, s)
+	seen := f.asked.Load()
+	eventually(t, "it is tried again", func() bool { return f.asked.Load() >= seen+2 })
+	if standing(t, s) != token {
+		t.Error("the same doubt set another generation")
+	}
 }
 
 func TestReal_RestartWithStaleDataIsNotTrusted(t *testing.T) {

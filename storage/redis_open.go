@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/curlew-im/curlew/logic/im"
@@ -36,6 +37,7 @@ func OpenRedis(cfg RedisConfig, identity func(context.Context) (string, error), 
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	logging.Disable() // a line to stderr for each failed dial; what it tells is returned as well
 	m := newRedisMetrics(reg)
 	r := &Redis{cfg: cfg, log: log, metrics: m}
 	r.breaker = newBreaker(m)

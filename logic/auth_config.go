@@ -64,7 +64,7 @@ func (c AuthConfig) Validate() error {
 	}
 	switch {
 	case c.KeysFile == "":
-		return bad("keys_file", `""`, "is empty: a file of signing keys is needed")
+		return bad("keys_file", `""`, "is empty: a file of signing keys is needed; on one machine logic.auth.generate_keys makes it there")
 	case c.AccessTTL != 0 && (c.AccessTTL < time.Minute || c.AccessTTL > 24*time.Hour):
 		return bad("access_ttl", c.AccessTTL, "is not between 1m and 24h")
 	case c.RefreshTTL != 0 && c.RefreshTTL < max(c.AccessTTL, time.Minute):

@@ -23,7 +23,25 @@ const (
 	contactRows = `SELECT c.user_id, c.peer_id, c.state, c.request_id, COALESCE(q.message, ''), c.remark, c.version, c.changed_at
 FROM contacts c`
 	contactRequest = " LEFT JOIN contact_requests q ON q.id = c.request_id AND q.accepted = 0"
+	contactsSince  = contactRows + contactRequest + " WHERE c.user_id = ? AND c.version > ? ORDER BY c.version LIMIT ?"
 )
+
+// contactsQuery reads in the order of the primary key: what has ended is skipped on
+// the way, since the index by state would have to be sorted.
+func (d *dialect) contactsQuery() string {
+	return contactRows + d.byPrimary + contactRequest +
+		" WHERE c.user_id = ? AND c.peer_id > ? AND c.state IN (?, ?, ?) ORDER BY c.peer_id LIMIT ?"
+}
+
+func contactRequests(incoming bool) string {
+	mine, theirs := "from_id", "to_id"
+	if incoming {
+		mine, theirs = theirs, mine
+	}
+	return "SELECT c.user_id, c.peer_id, c.state, c.request_id, q.message, c.remark, c.version, c.changed_at FROM contact_requests q" +
+		" JOIN contacts c ON c.user_id = q." + mine + " AND c.peer_id = q." + theirs +
+		" WHERE q." + mine + " = ? AND q.accepted = 0 AND q.id < ? ORDER BY q.id DESC LIMIT ?"
+}
 
 func scanContact(rows *sql.Rows) (c im.Contact, err error) {
 	var state int
@@ -45,9 +63,7 @@ func (db *DB) Contacts(ctx context.Context, u, after im.UserID, limit int) (page
 			return im.ContactPage{}, err
 		}
 	}
-	page.Items, err = queryAll(ctx, db.r, scanContact, contactRows+db.d.byPrimary+contactRequest+
-		" WHERE c.user_id = ? AND c.peer_id > ? AND c.state IN (?, ?, ?) ORDER BY c.peer_id LIMIT ?",
-		u, after, stateContact, stateOutgoing, stateIncoming, limit+1)
+	page.Items, err = queryAll(ctx, db.r, scanContact, db.d.contactsQuery(), u, after, stateContact, stateOutgoing, stateIncoming, limit+1)
 	page.Items, page.HasMore = pageOf(page.Items, limit)
 	return page, err
 }
@@ -66,8 +82,7 @@ func (db *DB) ContactsSince(ctx context.Context, u im.UserID, since uint64, limi
 func (db *DB) contactsSince(ctx context.Context, u im.UserID, since uint64, limit int) (page im.ContactPage, known bool, err error) {
 	ctx, done := db.begin(ctx, "contacts_since")
 	defer done(&err)
-	page.Items, err = queryAll(ctx, db.r, scanContact, contactRows+contactRequest+
-		" WHERE c.user_id = ? AND c.version > ? ORDER BY c.version LIMIT ?", u, since, limit+1)
+	page.Items, err = queryAll(ctx, db.r, scanContact, contactsSince, u, since, limit+1)
 	if err != nil {
 		return im.ContactPage{}, false, err
 	}
@@ -89,14 +104,7 @@ func (db *DB) ContactRequests(ctx context.Context, u im.UserID, incoming bool, b
 	if before == 0 {
 		before = im.MaxID
 	}
-	mine, theirs := "from_id", "to_id"
-	if incoming {
-		mine, theirs = theirs, mine
-	}
-	items, err = queryAll(ctx, db.r, scanContact,
-		"SELECT c.user_id, c.peer_id, c.state, c.request_id, q.message, c.remark, c.version, c.changed_at FROM contact_requests q"+
-			" JOIN contacts c ON c.user_id = q."+mine+" AND c.peer_id = q."+theirs+
-			" WHERE q."+mine+" = ? AND q.accepted = 0 AND q.id < ? ORDER BY q.id DESC LIMIT ?", u, before, limit+1)
+	items, err = queryAll(ctx, db.r, scanContact, contactRequests(incoming), u, before, limit+1)
 	items, more = pageOf(items, limit)
 	return items, more, err
 }

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -666,4 +667,58 @@ func raceEverybody(t *testing.T, db *DB) {
 			}
 		}
 	}
+}
+
+// fullBook is a user with 3,000 contacts, 900 who are no more and 900 requests each
+// way, and the queries that must not care.
+func fullBook(t testing.TB, db *DB) []plannedQuery {
+	u, peer := newUser(t, db), newUser(t, db)
+	var contacts, requests []any
+	for i := range 5700 {
+		other, state := 1<<42+i, stateContact
+		switch {
+		case i >= 4800:
+			state = stateOutgoing
+			requests = append(requests, 1<<42+i, u, other)
+		case i >= 3900:
+			state = stateIncoming
+			requests = append(requests, 1<<42+i, other, u)
+		case i >= 3000:
+			state = stateNone
+		}
+		contacts = append(contacts, u, other, state, 1<<42+i, i+1, other, u, state, 1<<42+i, 1)
+	}
+	insert := func(head, row string, width int, args []any) {
+		t.Helper()
+		for part := range slices.Chunk(args, 500*width) {
+			_, err := db.w.Exec(repeat(head, row, ", ", len(part)/width, ""), part...)
+			must(t, err)
+		}
+	}
+	insert("INSERT INTO contacts (user_id, peer_id, state, request_id, version, remark, changed_at) VALUES ", "(?, ?, ?, ?, ?, '', 0)", 5, contacts)
+	insert("INSERT INTO contact_requests (id, from_id, to_id, message, created_at) VALUES ", "(?, ?, ?, 'hi', 0)", 3, requests)
+	must(t, db.SetMessagePolicy(t.Context(), u, im.MessagesFromContacts))
+	befriend(t, db, peer, u)
+	return []plannedQuery{
+		{"Peer", peerQuery, []any{uint64(peer), stateContact, uint64(peer), uint64(u)}, 6},
+		{"Contacts", db.d.contactsQuery(), []any{uint64(u), 1<<42 + 100, stateContact, stateOutgoing, stateIncoming, 101}, 3 * 101},
+		{"ContactsSince", contactsSince, []any{uint64(u), 5000, 101}, 3 * 101},
+		{"ContactRequests incoming", contactRequests(true), []any{uint64(u), uint64(im.MaxID), 51}, 3 * 51},
+		{"ContactRequests outgoing", contactRequests(false), []any{uint64(u), uint64(im.MaxID), 51}, 3 * 51},
+	}
+}
+
+// BenchmarkPeer is what each send asks once in 2 s and recipient.
+func BenchmarkPeer(b *testing.B) {
+	onEachBench(b, func(b *testing.B, db *DB) {
+		u, peer := newUser(b, db), newUser(b, db)
+		fullBook(b, db)
+		befriend(b, db, u, peer)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := db.Peer(b.Context(), u, peer); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

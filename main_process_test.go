@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -223,10 +225,10 @@ func TestEngine_StopsInGoodOrderUnderLoad(t *testing.T) { // not parallel: it co
 	}
 	for _, d := range []*device{phone, his} {
 		d.leave()
-		if n := len(d.lost) - 1; n != 2 { // the last one is its own leaving
-			t.Errorf("%s lost %d connections in two stops: %v", d.p.name, n, d.lost)
-		}
-		for _, err := range d.lost[:len(d.lost)-1] {
+		for i, err := range d.lost {
+			if i > 0 && errors.Is(err, context.Canceled) {
+				continue // its own leaving
+			}
 			wantClose(t, d.p.name+"'s connection", err, protocol.CloseRestart)
 		}
 	}

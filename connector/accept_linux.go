@@ -137,6 +137,9 @@ func (l *loop) admit(fd int, sa unix.Sockaddr) {
 		_ = unix.Close(fd)
 		return
 	}
+	c.out.Lock()
+	c.fd, c.waits = int32(fd), unix.EPOLLIN // before a drain can find it: 0 is a descriptor too
+	c.out.Unlock()
 	l.mu.Lock()
 	if n := len(l.free); n > 0 {
 		c.index, l.free = l.free[n-1], l.free[:n-1]
@@ -147,9 +150,6 @@ func (l *loop) admit(fd int, sa unix.Sockaddr) {
 	l.slots[c.index].c = c
 	generation := l.slots[c.index].generation
 	l.mu.Unlock()
-	c.out.Lock()
-	c.fd, c.waits = int32(fd), unix.EPOLLIN
-	c.out.Unlock()
 	if err := l.watch(fd, unix.EPOLLIN, c.index, generation); err != nil {
 		l.e.s.log.Warn("epoll refused a connection", "err", err)
 		l.destroy(c)

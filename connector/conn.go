@@ -47,6 +47,7 @@ type conn struct {
 	inboxBytes int
 	running    bool               // a worker has it, or it stands in line for one
 	leaving    bool               // goes once what was taken is answered
+	released   bool               // ended, and logic gets nothing more
 	echo       protocol.CloseCode // of the client's close frame; 0: it has sent none
 	stage      stage
 	inFlight   int // handed to logic, not answered
@@ -223,9 +224,9 @@ func (c *conn) turn() (again bool) {
 		}
 		if !c.due() {
 			c.running = false
-			over := c.over.Load()
+			release := c.spent()
 			c.in.Unlock()
-			if over {
+			if release {
 				c.s.release(c.id)
 			}
 			return false
@@ -347,6 +348,20 @@ func (c *conn) retire() {
 	}
 }
 
+// spent says, once, that the connection has ended and logic has had the last of its
+// messages. What came behind a connect that will not be answered is dropped. With in
+// held.
+func (c *conn) spent() bool {
+	if !c.over.Load() || c.running || c.released {
+		return false
+	}
+	if c.stage != ready {
+		c.inbox, c.inboxBytes = nil, 0
+	}
+	c.released = len(c.inbox) == 0
+	return c.released
+}
+
 // ended is called by the poller, once, when the descriptor is closed. What the client
 // said before it left is still handed over.
 func (c *conn) ended() {
@@ -355,12 +370,12 @@ func (c *conn) ended() {
 	c.crowded.Store(false)
 	c.in.Lock()
 	start := c.startTurn()
-	running := c.running
+	release := c.spent() // else by its turn, after the last message
 	c.in.Unlock()
 	if start {
 		c.s.readers.add(c)
 	}
-	if !running { // else by its turn, after the last message
+	if release {
 		c.s.release(c.id)
 	}
 	if c.admitted {

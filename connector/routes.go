@@ -221,15 +221,33 @@ func (r *routing) renewShards(ctx context.Context, from, step int) error {
 		for i, c := range conns[:n] {
 			refs[i] = c.session.Load().Ref()
 		}
-		conns = conns[n:]
 		call, cancel := context.WithTimeout(ctx, r.s.cfg.RouteTimeout)
 		err := r.s.routes.Renew(call, r.s.node, refs)
 		cancel()
+		r.removeAgain(conns[:n])
+		conns = conns[n:]
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// removeAgain removes the routes of sessions that left while they were renewed: the
+// renewal may have come after their removal, and put them back.
+func (r *routing) removeAgain(conns []*conn) {
+	r.mu.Lock()
+	before := len(r.leaves)
+	for _, c := range conns {
+		if c.over.Load() {
+			r.leaves = append(r.leaves, c)
+		}
+	}
+	again := len(r.leaves) > before
+	r.mu.Unlock()
+	if again {
+		wakeUp(r.changed)
+	}
 }
 
 var closeReplaced = protocol.Close{Code: protocol.CloseReplaced, Reason: "replaced"}

@@ -166,16 +166,19 @@ func (a *App) onlyConnector() bool {
 // start does not matter.
 func (a *App) openDB(ctx context.Context) (err error) {
 	log := a.log.With("part", "storage")
-	if a.cfg.Storage.Dialect != storage.MySQL || a.cfg.Profile != "production" {
-		if _, _, err := storage.Migrate(ctx, a.cfg.Storage.DBConfig, log); err != nil {
-			return err
-		}
-	}
 	if a.db, err = storage.OpenDB(ctx, a.cfg.Storage.DBConfig, log); err != nil {
 		return err
 	}
 	a.closers = append(a.closers, a.db.Close)
 	a.db.Register(a.reg)
+	if err := a.await(ctx, "database", a.db.Ping); err != nil {
+		return err
+	}
+	if a.cfg.Storage.Dialect != storage.MySQL || a.cfg.Profile != "production" {
+		if _, _, err := storage.Migrate(ctx, a.cfg.Storage.DBConfig, log); err != nil {
+			return err
+		}
+	}
 	if err := a.db.WaitSchema(ctx); err != nil {
 		return err
 	}
@@ -191,12 +194,21 @@ func (a *App) openDB(ctx context.Context) (err error) {
 // awaitTopics waits for brokers that are away; topics that are missing or of another
 // size are an error at once.
 func (a *App) awaitTopics(ctx context.Context) error {
+	if err := a.await(ctx, "kafka", a.cluster.Ping); err != nil {
+		return err
+	}
+	return a.cluster.Prepare(ctx)
+}
+
+// await asks until what answers, so that the order in which machines start does not
+// matter.
+func (a *App) await(ctx context.Context, what string, ask func(context.Context) error) error {
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := a.cluster.Ping(ctx)
+		err := ask(ctx)
 		if err == nil {
-			return a.cluster.Prepare(ctx)
+			return nil
 		}
-		a.log.Warn("kafka away, waiting", "err", err)
+		a.log.Warn("waiting for a store", "store", what, "err", err)
 		select {
 		case <-ctx.Done():
 			return err

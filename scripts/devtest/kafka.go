@@ -138,7 +138,7 @@ func (k *secondKafka) up(addr, controller string) (err error) {
 	port := func(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 	k.env = append(os.Environ(), "CURLEW_SERVICES_DATA="+k.dir, "CURLEW_SERVICES_KAFKA_HEAP=256m",
 		"CURLEW_SERVICES_KAFKA_PORT="+port(addr), "CURLEW_SERVICES_KAFKA_CONTROLLER_PORT="+port(controller))
-	// The jars are those of the first broker.
+	// The jars are those of the first broker, where that runs from this checkout.
 	data := os.Getenv("CURLEW_SERVICES_DATA")
 	if data == "" {
 		data = filepath.Join(root(), "data", "services")
@@ -146,8 +146,10 @@ func (k *secondKafka) up(addr, controller string) (err error) {
 	if err := os.MkdirAll(filepath.Join(k.dir, "kafka"), 0o700); err != nil {
 		return err
 	}
-	if err := os.Symlink(filepath.Join(data, "kafka", "lib"), filepath.Join(k.dir, "kafka", "lib")); err != nil {
-		return err
+	if lib := filepath.Join(data, "kafka", "lib"); isDir(lib) {
+		if err := os.Symlink(lib, filepath.Join(k.dir, "kafka", "lib")); err != nil {
+			return err
+		}
 	}
 	// The broker outlives the script that starts it; this child ends it with us, however
 	// we end.
@@ -157,6 +159,11 @@ func (k *secondKafka) up(addr, controller string) (err error) {
 		return err
 	}
 	return k.gone.Start()
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func services() string { return filepath.Join(root(), "scripts", "services") }

@@ -53,6 +53,7 @@ type echo struct {
 	gate    chan struct{} // where set, Handle waits for it
 	handled []string
 	expires int64
+	keeper  *keeper // where set, it has what follows
 }
 
 func (e *echo) Connect(_ context.Context, h protocol.Hello, m []byte, answer func(protocol.ConnectAnswer)) {
@@ -72,11 +73,15 @@ func (e *echo) Connect(_ context.Context, h protocol.Hello, m []byte, answer fun
 
 func (e *echo) Handle(ctx context.Context, s *im.Session, m []byte, answer func(protocol.Answer)) {
 	e.mu.Lock()
-	gate := e.gate
+	gate, keeper := e.gate, e.keeper
 	if len(m) < 100 {
 		e.handled = append(e.handled, string(m))
 	}
 	e.mu.Unlock()
+	if keeper != nil {
+		keeper.take(answer)
+		return
+	}
 	if gate != nil {
 		<-gate
 	}
@@ -100,6 +105,15 @@ func (e *echo) Handle(ctx context.Context, s *im.Session, m []byte, answer func(
 		answer(protocol.Answer{})
 	default:
 		answer(protocol.Answer{Frame: append([]byte("="), m...)})
+	}
+}
+
+func (e *echo) Release(im.SessionID) {
+	e.mu.Lock()
+	keeper := e.keeper
+	e.mu.Unlock()
+	if keeper != nil {
+		keeper.release()
 	}
 }
 

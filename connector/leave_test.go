@@ -1,34 +1,30 @@
 package connector
 
 import (
-	"context"
 	"sync"
 	"testing"
 
 	"github.com/gobwas/ws"
 
 	"github.com/curlew-im/curlew/api/protocol"
-	"github.com/curlew-im/curlew/logic/im"
 )
 
-// keeper is logic that answers when it is told to, and keeps something per session.
+// keeper answers when it is told to, and counts what becomes of a session.
 type keeper struct {
-	*echo
-
 	mu       sync.Mutex
 	answers  []func(protocol.Answer)
 	handled  int
 	releases []int // how many messages had been handled at each
 }
 
-func (k *keeper) Handle(_ context.Context, _ *im.Session, _ []byte, answer func(protocol.Answer)) {
+func (k *keeper) take(answer func(protocol.Answer)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.handled++
 	k.answers = append(k.answers, answer)
 }
 
-func (k *keeper) Release(im.SessionID) {
+func (k *keeper) release() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.releases = append(k.releases, k.handled)
@@ -55,8 +51,10 @@ func TestLeave_ReleasesOnceAfterTheLastMessage(t *testing.T) {
 		cfg := unlimited()
 		cfg.OutboxFrames = 16 // so that 8 are with logic at once
 		b := start(t, kind, cfg)
-		k := &keeper{echo: b.up}
-		b.Server.up = k
+		k := &keeper{}
+		b.up.mu.Lock()
+		b.up.keeper = k
+		b.up.mu.Unlock()
 		c := b.connected(1, "d")
 		const sent = 20
 		for range sent {

@@ -40,15 +40,22 @@ const (
 	crowdPause = time.Millisecond
 )
 
+// fetchPause is the first pause after a failure; it doubles up to 500 ms.
+const fetchPause = 10 * time.Millisecond
+
 var errRegroup = errors.New("a partition has another leader")
 
 // run fetches until ctx ends.
 func (f *fetcher) run(ctx context.Context) {
-	pause := 10 * time.Millisecond
+	pause := fetchPause
 	for ctx.Err() == nil {
+		start := time.Now()
 		err := f.fetchAll(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if time.Since(start) >= regroupAfter { // it went well for a while
+			pause = fetchPause
 		}
 		f.c.m.errors.WithLabelValues(string(f.lane), "fetch").Inc()
 		f.log.Warn("fetch", "err", err)
@@ -60,27 +67,44 @@ func (f *fetcher) run(ctx context.Context) {
 	}
 }
 
-// fetchAll runs one loop for each leader until one of them fails.
+// regroupAfter is how long partitions that could not be fetched wait for the next try.
+const regroupAfter = time.Second
+
+// fetchAll runs one loop for each leader until one of them fails. A partition that
+// has no leader, or whose leader does not answer, is left out for regroupAfter: the
+// others do not wait for it.
 func (f *fetcher) fetchAll(ctx context.Context) error {
-	for _, a := range f.all {
-		if err := a.locate(ctx); err != nil {
-			return err
-		}
-	}
 	leaders, err := f.c.leaders(ctx, f.c.Topic(f.lane))
 	if err != nil {
 		return err
 	}
-	groups := make(map[int][]*Assignment)
-	for _, a := range f.all {
-		l, known := leaders[a.place.Partition]
-		if !known || l < 0 {
-			return fmt.Errorf("partition %d has no leader", a.place.Partition)
+	errs := make([]error, len(f.all))
+	var located sync.WaitGroup
+	for i, a := range f.all {
+		if l, known := leaders[a.place.Partition]; !known || l < 0 {
+			errs[i] = fmt.Errorf("partition %d has no leader", a.place.Partition)
+			continue
 		}
-		groups[l] = append(groups[l], a)
+		located.Go(func() { errs[i] = a.locate(ctx) })
+	}
+	located.Wait()
+	groups := make(map[int][]*Assignment)
+	for i, a := range f.all {
+		if errs[i] == nil {
+			l := leaders[a.place.Partition]
+			groups[l] = append(groups[l], a)
+		}
+	}
+	left := errors.Join(errs...)
+	if len(groups) == 0 {
+		return left
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if left != nil {
+		again := time.AfterFunc(regroupAfter, func() { cancel(left) })
+		defer again.Stop()
+	}
 	var loops sync.WaitGroup
 	for _, group := range groups {
 		loops.Go(func() { cancel(f.fetchGroup(ctx, group)) })

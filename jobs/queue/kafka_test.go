@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,6 +246,43 @@ func TestConsumer_RestartGoesOnWhereItCommitted(t *testing.T) {
 			t.Fatalf("started again at %s", got[0].Send.ClientMsgID)
 		}
 	})
+}
+
+func TestConsumer_APartitionWithoutItsLeaderHoldsUpNoOther(t *testing.T) {
+	broker := embedded(t)
+	cfg := quick(broker.ListenAddrs())
+	c := cluster(t, cfg)
+	away := Partition("d1-2", cfg.Partitions)
+	other := im.ConversationID("d1-3")
+	for n := im.UserID(4); Partition(other, cfg.Partitions) == away; n++ {
+		other = im.DirectConversation(1, n)
+	}
+	var back atomic.Bool
+	broker.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		broker.KeepControl()
+		r := req.(*kmsg.ListOffsetsRequest)
+		part := r.Topics[0].Partitions[0]
+		if back.Load() || int(part.Partition) != away {
+			return nil, nil, false
+		}
+		res := r.ResponseKind().(*kmsg.ListOffsetsResponse)
+		topic, answer := kmsg.NewListOffsetsResponseTopic(), kmsg.NewListOffsetsResponseTopicPartition()
+		topic.Topic, answer.Partition, answer.ErrorCode = r.Topics[0].Topic, part.Partition, kerr.LeaderNotAvailable.Code
+		topic.Partitions = append(topic.Partitions, answer)
+		res.Topics = append(res.Topics, topic)
+		return res, nil, true
+	})
+	p := NewProducer(c, im.LaneRealtime)
+	t.Cleanup(p.Close)
+	_ = produceAll(p, []im.Task{send("d1-2", 1), send(other, 1)})
+	seen := newCollector()
+	run(t, NewConsumer(c, im.LaneRealtime, seen.handle))
+	got := seen.await(t, "the other's task", func(g []im.Task) bool { return len(g) > 0 })
+	if got[0].Conversation != other {
+		t.Fatalf("got a task of %s", got[0].Conversation)
+	}
+	back.Store(true)
+	seen.await(t, "both", func(g []im.Task) bool { return len(g) == 2 })
 }
 
 func TestConsumer_MissingRecordsStopThePartition(t *testing.T) {

@@ -198,9 +198,21 @@ func idleClients(t *testing.T, addr string, n int) {
 
 type nowhere struct{}
 
-func (nowhere) Register(context.Context, []im.SessionRef) ([]im.SessionRef, error) { return nil, nil }
-func (nowhere) Renew(context.Context, im.NodeID, []im.SessionRef) error            { return nil }
-func (nowhere) Remove(context.Context, []im.SessionRef) error                      { return nil }
+func (nowhere) Register(context.Context, []im.SessionRef, int) (im.RouteChange, error) {
+	return im.RouteChange{}, nil
+}
+func (nowhere) Renew(context.Context, im.NodeID, []im.SessionRef) (im.RouteChange, error) {
+	return im.RouteChange{}, nil
+}
+func (nowhere) Remove(context.Context, []im.SessionRef) (map[im.NodeID][]im.UserID, error) {
+	return nil, nil
+}
+func (nowhere) Presence(context.Context, []im.UserID) (map[im.UserID]im.Presence, error) {
+	return nil, nil
+}
+func (nowhere) LiveNodes(context.Context) (map[im.NodeID]bool, error) { return nil, nil }
+func (nowhere) Watch(context.Context, im.NodeID, []im.UserID) error   { return nil }
+func (nowhere) Unwatch(context.Context, im.NodeID, []im.UserID) error { return nil }
 
 // resident is this process's memory, without what the collector would give back.
 func resident(t *testing.T) int {

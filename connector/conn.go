@@ -23,6 +23,7 @@ type conn struct {
 
 	session atomic.Pointer[im.Session] // nil until accepted
 	next    *conn                      // the user's next connection; guarded by the registry
+	watched []im.UserID                // whose presence it is told; guarded by presence
 
 	// The reader's own.
 	part     *fragment // what has arrived of an unfinished message; nil between messages
@@ -308,6 +309,9 @@ func (c *conn) handled(a protocol.Answer) {
 	}
 	if len(a.Frame) > 0 {
 		c.write(textFrame(a.Frame), reply)
+	}
+	if len(a.Watch) > 0 {
+		c.s.presence.apply(c, a.Watch)
 	}
 	if a.Close.Code != 0 {
 		c.close(a.Close)

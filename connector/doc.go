@@ -13,5 +13,9 @@
 //	[P8]  an idle connection has no goroutine, no timer and no buffer (on Linux, without TLS)
 //	[P9]  a slow or hostile client holds no event loop and no worker
 //	[P10] a stop answers what was taken and tells every session when to come back
-//	[P11] a newer session of the same user and device wins, on whichever node it is
+//	[P11] a newer session of the same user and device wins, on whichever node it is; so
+//	      it does over other devices where their policy says so
+//	[P12] presence is read from the sessions when it is told: it is right within 30 s of
+//	      whatever happened, and told of one user at most once a second
+//	[P13] a session whose login was ended ends within 5 s, even if its kick is lost
 package connector

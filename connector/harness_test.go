@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,6 +51,9 @@ func eventually(t testing.TB, fact string, holds func() bool) {
 // and what follows is answered with itself behind an equals sign.
 type echo struct {
 	mu      sync.Mutex
+	policy  im.DevicePolicy
+	left    []im.SessionID
+	revoke  func([]im.Revocation)
 	gate    chan struct{} // where set, Handle waits for it
 	handled []string
 	expires int64
@@ -67,9 +71,17 @@ func (e *echo) Connect(_ context.Context, h protocol.Hello, m []byte, answer fun
 	defer e.mu.Unlock()
 	answer(protocol.ConnectAnswer{Frame: []byte("connected"), Session: &im.Session{
 		Identity: im.Identity{User: im.UserID(user), Device: im.DeviceID(device), ExpiresAt: e.expires},
-		ID:       h.Session, Node: h.Node, IP: h.IP,
+		ID:       h.Session, Node: h.Node, IP: h.IP, Policy: e.policy,
 	}})
 }
+
+func (e *echo) Left(s *im.Session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.left = append(e.left, s.ID)
+}
+
+func (e *echo) OnRevoked(tell func([]im.Revocation)) { e.revoke = tell }
 
 func (e *echo) Handle(ctx context.Context, s *im.Session, m []byte, answer func(protocol.Answer)) {
 	e.mu.Lock()
@@ -91,6 +103,14 @@ func (e *echo) Handle(ctx context.Context, s *im.Session, m []byte, answer func(
 	case bytes.HasPrefix(m, []byte("close ")):
 		code, _ := strconv.Atoi(string(m[6:]))
 		answer(protocol.Answer{Frame: m, Close: protocol.Close{Code: protocol.CloseCode(code), Reason: "asked"}})
+	case bytes.HasPrefix(m, []byte("watch ")): // watch [-]<user>[=<state>] …
+		var all []protocol.Watch
+		for _, f := range strings.Fields(string(m[6:])) {
+			who, state, _ := strings.Cut(f, "=")
+			n, _ := strconv.Atoi(strings.TrimPrefix(who, "-"))
+			all = append(all, protocol.Watch{User: im.UserID(n), State: state, End: who[0] == '-'})
+		}
+		answer(protocol.Answer{Frame: []byte("watching"), Watch: all})
 	case bytes.HasPrefix(m, []byte("refresh ")):
 		at, _ := strconv.ParseInt(string(m[8:]), 10, 64)
 		id := s.Identity
@@ -128,55 +148,155 @@ type directory struct {
 	changed  chan struct{}
 	calls    []int // sizes of Register
 
+	watchers map[im.UserID]map[im.NodeID]bool
+	dead     map[im.NodeID]bool // whose lease has ended
+	reads    int                // of presence, per user
+
 	deaf      chan struct{} // where set, subscriptions begin when it is closed
 	published int
 }
 
 func newDirectory() *directory {
 	return &directory{sessions: map[im.SessionID]im.SessionRef{}, batches: map[im.NodeID]func([]byte){},
-		lost: map[im.NodeID]func(){}, changed: make(chan struct{})}
+		lost: map[im.NodeID]func(){}, changed: make(chan struct{}),
+		watchers: map[im.UserID]map[im.NodeID]bool{}, dead: map[im.NodeID]bool{}}
 }
 
-func (d *directory) Register(_ context.Context, refs []im.SessionRef) (replaced []im.SessionRef, err error) {
+func (d *directory) Register(_ context.Context, refs []im.SessionRef, perUser int) (c im.RouteChange, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls = append(d.calls, len(refs))
 	if d.away {
-		return nil, im.ErrCache
+		return c, im.ErrCache
 	}
+	c.Watchers = map[im.NodeID][]im.UserID{}
 	for _, r := range refs {
+		others := 0
 		for _, o := range d.sessions {
-			if o.User == r.User && o.Device == r.Device && o.Session != r.Session {
-				replaced = append(replaced, o)
+			if o.User != r.User || o.Session == r.Session {
+				continue
+			}
+			if o.Device == r.Device || r.Policy == im.DevicesOne {
+				c.Replaced = append(c.Replaced, o)
 				delete(d.sessions, o.Session)
+			} else {
+				others++
 			}
 		}
+		if perUser > 0 && others >= perUser {
+			c.Refused = append(c.Refused, r)
+			continue
+		}
 		d.sessions[r.Session] = r
+		d.tell(c.Watchers, r.User)
 	}
-	return replaced, nil
+	return c, nil
 }
 
-func (d *directory) Renew(_ context.Context, _ im.NodeID, refs []im.SessionRef) error {
+// tell notes who watches u; mu is held.
+func (d *directory) tell(watchers map[im.NodeID][]im.UserID, u im.UserID) {
+	for node := range d.watchers[u] {
+		watchers[node] = append(watchers[node], u)
+	}
+}
+
+func (d *directory) Renew(_ context.Context, _ im.NodeID, refs []im.SessionRef) (c im.RouteChange, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.away {
+		return c, im.ErrCache
+	}
+	d.renewed++
+	for _, r := range refs {
+		taken := false
+		for _, o := range d.sessions {
+			taken = taken || o.User == r.User && o.Device == r.Device && o.Session != r.Session
+		}
+		if taken {
+			c.Refused = append(c.Refused, r)
+		} else {
+			d.sessions[r.Session] = r
+		}
+	}
+	return c, nil
+}
+
+func (d *directory) Remove(_ context.Context, refs []im.SessionRef) (map[im.NodeID][]im.UserID, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.away {
+		return nil, im.ErrCache
+	}
+	watchers := map[im.NodeID][]im.UserID{}
+	for _, r := range refs {
+		if _, there := d.sessions[r.Session]; there {
+			delete(d.sessions, r.Session)
+			d.tell(watchers, r.User)
+		}
+	}
+	return watchers, nil
+}
+
+func (d *directory) Presence(_ context.Context, users []im.UserID) (map[im.UserID]im.Presence, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.away {
+		return nil, im.ErrCache
+	}
+	all := map[im.UserID]im.Presence{}
+	for _, u := range users {
+		d.reads++
+		p := im.Presence{User: u}
+		for _, s := range d.sessions {
+			if s.User == u && !d.dead[s.Node] {
+				p.Online = true
+				p.Platforms = append(p.Platforms, string(s.Device))
+				p.Nodes = append(p.Nodes, s.Node)
+			} else if s.User == u {
+				p.SeenAt = 1
+			}
+		}
+		slices.Sort(p.Platforms)
+		all[u] = p
+	}
+	return all, nil
+}
+
+func (d *directory) LiveNodes(context.Context) (map[im.NodeID]bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.away {
+		return nil, im.ErrCache
+	}
+	live := map[im.NodeID]bool{}
+	for node := range d.batches {
+		live[node] = !d.dead[node]
+	}
+	return live, nil
+}
+
+func (d *directory) Watch(_ context.Context, node im.NodeID, users []im.UserID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.away {
 		return im.ErrCache
 	}
-	d.renewed++
-	for _, r := range refs {
-		d.sessions[r.Session] = r
+	for _, u := range users {
+		if d.watchers[u] == nil {
+			d.watchers[u] = map[im.NodeID]bool{}
+		}
+		d.watchers[u][node] = true
 	}
 	return nil
 }
 
-func (d *directory) Remove(_ context.Context, refs []im.SessionRef) error {
+func (d *directory) Unwatch(_ context.Context, node im.NodeID, users []im.UserID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.away {
-		return im.ErrCache
-	}
-	for _, r := range refs {
-		delete(d.sessions, r.Session)
+	for _, u := range users {
+		if delete(d.watchers[u], node); len(d.watchers[u]) == 0 {
+			delete(d.watchers, u)
+		}
 	}
 	return nil
 }

@@ -20,6 +20,10 @@ type metrics struct {
 	refused     *prometheus.CounterVec
 	closes      *prometheus.CounterVec
 	routes      *prometheus.CounterVec
+	watched     prometheus.Gauge
+	presence    prometheus.Counter
+	notices     prometheus.Counter
+	revoked     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -37,12 +41,17 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		messages:    counter("curlew_connector_messages_total", "Messages received."),
 		frames:      counter("curlew_connector_frames_total", "Frames written."),
 		writes:      counter("curlew_connector_writes_total", "Writes that carried them."),
-		pushes:      vec("curlew_connector_pushes_total", "Deliveries by what became of them: sent, nobody, late, bad.", "result"),
+		pushes:      vec("curlew_connector_pushes_total", "Deliveries by what became of them: sent, nobody, late, presence, bad.", "result"),
 		refused:     vec("curlew_connector_outbox_refused_total", "Frames that found an outbox full.", "reason"),
 		closes:      vec("curlew_connector_closes_total", "Ended connections by close code; 1006 without one.", "code"),
 		routes:      vec("curlew_connector_routes_failed_total", "Calls to the routes that failed.", "call"),
+		watched:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_connector_presence_watched_users", Help: "Users whose presence is watched here."}),
+		presence:    counter("curlew_connector_presence_pushes_total", "Presence pushed, per connection."),
+		notices:     counter("curlew_connector_presence_notices_total", "Notices that presence may have changed, per node told."),
+		revoked:     counter("curlew_connector_revoked_total", "Sessions ended because their login was."),
 	}
-	for _, c := range []prometheus.Collector{m.connections, m.sessions, m.handshakes, m.received, m.messages, m.frames, m.writes, m.pushes, m.refused, m.closes, m.routes} {
+	for _, c := range []prometheus.Collector{m.connections, m.sessions, m.handshakes, m.received, m.messages, m.frames, m.writes, m.pushes, m.refused, m.closes, m.routes,
+		m.watched, m.presence, m.notices, m.revoked} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -28,16 +28,40 @@ type Releaser interface {
 	Release(id im.SessionID)
 }
 
+// Leaver is an Upstream that wants to know when sessions end. Left is called once for
+// every accepted one and returns at once. The bridge has its own way (Releaser).
+type Leaver interface {
+	Left(s *im.Session)
+}
+
+// Revoker is an Upstream that tells what sessions must learn though every push of it
+// is lost, some of it more than once. tell returns at once.
+type Revoker interface {
+	OnRevoked(tell func([]im.Revocation))
+}
+
 // Routes tells workers where sessions are. storage implements it on Redis, with
 // entries that a dead node does not keep alive (90 s TTL, and the node's lease).
 type Routes interface {
-	// Register enters sessions. It returns the sessions of the same user and device
-	// that were replaced, wherever they are.
-	Register(ctx context.Context, sessions []im.SessionRef) (replaced []im.SessionRef, err error)
-	// Renew keeps entries and the node's lease alive and restores lost ones.
-	Renew(ctx context.Context, node im.NodeID, sessions []im.SessionRef) error
-	// Remove deletes entries, each only if it is still that session's.
-	Remove(ctx context.Context, sessions []im.SessionRef) error
+	// Register enters sessions in the places that their policies give them. Who would
+	// have more than perUser devices (0 or less: any number) is refused.
+	Register(ctx context.Context, sessions []im.SessionRef, perUser int) (im.RouteChange, error)
+	// Renew keeps entries and the node's lease alive and restores lost ones; refused are
+	// those whose place a newer session has.
+	Renew(ctx context.Context, node im.NodeID, sessions []im.SessionRef) (im.RouteChange, error)
+	// Remove deletes entries, each only if it is still that session's, and returns the
+	// nodes that watch those users.
+	Remove(ctx context.Context, sessions []im.SessionRef) (watchers map[im.NodeID][]im.UserID, err error)
+
+	// Presence reads who is online, from the sessions and the nodes' leases; every user
+	// asked for is in the answer.
+	Presence(ctx context.Context, users []im.UserID) (map[im.UserID]im.Presence, error)
+	// LiveNodes reads which nodes hold a lease.
+	LiveNodes(ctx context.Context) (map[im.NodeID]bool, error)
+	// Watch enters the node among those that are told of changes, for 90 s; Unwatch
+	// takes it out.
+	Watch(ctx context.Context, node im.NodeID, users []im.UserID) error
+	Unwatch(ctx context.Context, node im.NodeID, users []im.UserID) error
 }
 
 // Bus brings the batches published to a node, and publishes.

@@ -79,6 +79,10 @@ func (p *pusher) batch(b []byte) {
 }
 
 func (p *pusher) deliver(d *protocol.Delivery) (result string) {
+	if d.Presence {
+		p.s.presence.changed(d.Users)
+		return "presence"
+	}
 	if d.Conversation != "" && d.Seq != 0 && !p.fence.pass(d.Conversation, d.Seq) {
 		return "late"
 	}
@@ -114,6 +118,7 @@ func (p *pusher) deliver(d *protocol.Delivery) (result string) {
 // the reason was may also have cost the routes [P4].
 func (p *pusher) lost() {
 	wakeUp(p.s.routing.doubt)
+	p.s.presence.doubt(false)
 	var conns []*conn
 	for i := range registryShards {
 		conns = p.s.sessions.inShard(i, conns[:0])
@@ -125,7 +130,7 @@ func (p *pusher) lost() {
 // The frames that say the same to everybody.
 var (
 	nudge  = textFrame(encode(protocol.PushNudge, struct{}{}))
-	kicked = encode(protocol.PushKicked, protocol.Kicked{Code: "replaced", Reason: "this device has connected again"})
+	kicked = encode(protocol.PushKicked, protocol.Kicked{Code: "replaced", Reason: "this device has connected again, or another that takes its place"})
 )
 
 func encode(p protocol.Push, data any) []byte {

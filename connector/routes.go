@@ -55,6 +55,10 @@ func (r *routing) leave(c *conn) {
 	if r.s.sessions.remove(c) {
 		r.s.metrics.sessions.Dec()
 	}
+	r.s.presence.drop(c)
+	if l, ok := r.s.up.(Leaver); ok {
+		l.Left(c.session.Load())
+	}
 	r.mu.Lock()
 	r.leaves = append(r.leaves, c)
 	r.mu.Unlock()
@@ -103,7 +107,7 @@ func (r *routing) register(joins []join) {
 		replaced, ok := r.s.sessions.add(j.c, r.s.cfg.SessionsPerUser)
 		switch {
 		case !ok:
-			j.c.close(protocol.Close{Code: protocol.ClosePolicy, Reason: "too_many_sessions"})
+			j.c.close(tooManySessions)
 			continue
 		case replaced != nil:
 			replaced.kick()
@@ -116,6 +120,10 @@ func (r *routing) register(joins []join) {
 			}
 			continue
 		}
+		if why := r.s.revoked.check(j.c.session.Load()); why != open { // after it can be found
+			j.c.close(why)
+			continue
+		}
 		entered = append(entered, j)
 		refs = append(refs, j.c.session.Load().Ref())
 	}
@@ -124,19 +132,30 @@ func (r *routing) register(joins []join) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.s.cfg.RouteTimeout)
 	defer cancel()
-	replaced, err := r.s.routes.Register(ctx, refs)
+	change, err := r.s.routes.Register(ctx, refs, r.s.cfg.SessionsPerUser)
 	if err != nil {
 		r.failed("register", err)
 		wakeUp(r.doubt)
 	}
-	for _, j := range entered {
-		j.c.welcome(j.frame)
+	for _, ref := range change.Refused {
+		for _, j := range entered {
+			if j.c.id == ref.Session && r.s.sessions.remove(j.c) {
+				r.s.metrics.sessions.Dec()
+				j.c.close(tooManySessions)
+			}
+		}
 	}
-	r.kickReplaced(ctx, replaced)
+	for _, j := range entered {
+		j.c.welcome(j.frame) // a closing one takes no more frames
+	}
+	r.kickReplaced(ctx, change.Replaced)
+	r.notify(ctx, change.Watchers)
 }
 
-// kickReplaced closes the sessions that a newer one of their device has taken over,
-// wherever they are [P11].
+var tooManySessions = protocol.Close{Code: protocol.ClosePolicy, Reason: "too_many_sessions"}
+
+// kickReplaced closes the sessions whose place a newer one has taken, wherever they
+// are [P11].
 func (r *routing) kickReplaced(ctx context.Context, replaced []im.SessionRef) {
 	elsewhere := make(map[im.NodeID][]byte)
 	for _, ref := range replaced {
@@ -146,16 +165,39 @@ func (r *routing) kickReplaced(ctx context.Context, replaced []im.SessionRef) {
 			})
 			continue
 		}
-		for _, c := range r.s.sessions.of(ref.User, nil) {
-			if c.id == ref.Session {
-				c.kick()
-			}
+		r.kickHere(ref)
+	}
+	r.publish(ctx, elsewhere)
+}
+
+func (r *routing) kickHere(ref im.SessionRef) {
+	for _, c := range r.s.sessions.of(ref.User, nil) {
+		if c.id == ref.Session {
+			c.kick()
 		}
 	}
-	if len(elsewhere) == 0 {
+}
+
+// notify tells the nodes that watch users that their presence may have changed: one
+// notice a node, however many users.
+func (r *routing) notify(ctx context.Context, watchers map[im.NodeID][]im.UserID) {
+	elsewhere := make(map[im.NodeID][]byte)
+	for node, users := range watchers {
+		r.s.metrics.notices.Inc()
+		if node == r.s.node {
+			r.s.presence.changed(users)
+			continue
+		}
+		elsewhere[node] = protocol.AppendDelivery(nil, &protocol.Delivery{Users: users, Presence: true})
+	}
+	r.publish(ctx, elsewhere)
+}
+
+func (r *routing) publish(ctx context.Context, batches map[im.NodeID][]byte) {
+	if len(batches) == 0 {
 		return
 	}
-	if err := r.s.bus.Publish(ctx, elsewhere); err != nil {
+	if err := r.s.bus.Publish(ctx, batches); err != nil {
 		r.failed("publish", err)
 	}
 }
@@ -167,9 +209,11 @@ func (r *routing) remove(leaves []*conn) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.s.cfg.RouteTimeout)
 	defer cancel()
-	if err := r.s.routes.Remove(ctx, refs); err != nil {
+	watchers, err := r.s.routes.Remove(ctx, refs)
+	if err != nil {
 		r.failed("remove", err) // they expire, as nobody renews them
 	}
+	r.notify(ctx, watchers)
 }
 
 func (r *routing) failed(call string, err error) {
@@ -222,7 +266,12 @@ func (r *routing) renewShards(ctx context.Context, from, step int) error {
 			refs[i] = c.session.Load().Ref()
 		}
 		call, cancel := context.WithTimeout(ctx, r.s.cfg.RouteTimeout)
-		err := r.s.routes.Renew(call, r.s.node, refs)
+		change, err := r.s.routes.Renew(call, r.s.node, refs)
+		for _, ref := range change.Refused { // its kick got lost
+			r.kickHere(ref)
+		}
+		r.kickReplaced(call, change.Replaced)
+		r.notify(call, change.Watchers)
 		cancel()
 		r.removeAgain(conns[:n])
 		conns = conns[n:]
@@ -252,7 +301,7 @@ func (r *routing) removeAgain(conns []*conn) {
 
 var closeReplaced = protocol.Close{Code: protocol.CloseReplaced, Reason: "replaced"}
 
-// kick ends a connection whose device has connected anew.
+// kick ends a connection whose place another has taken.
 func (c *conn) kick() {
 	c.write(textFrame(kicked), reply)
 	c.close(closeReplaced)

@@ -38,6 +38,8 @@ type Server struct {
 	sessions  *registry
 	routing   *routing
 	pusher    *pusher
+	presence  *presence
+	revoked   *revocations
 	readers   *crew // hands messages to logic
 	poller    poller
 
@@ -81,6 +83,11 @@ func New(cfg Config, node im.NodeID, up Upstream, routes Routes, bus Bus, gens G
 	}
 	s.admission = newAdmission(&s.cfg)
 	s.routing = newRouting(s)
+	s.presence = newPresence(s)
+	s.revoked = &revocations{s: s}
+	if r, ok := up.(Revoker); ok {
+		r.OnRevoked(s.revoked.take)
+	}
 	s.pusher = &pusher{s: s, fence: newFence(fenceSize), heard: make(chan struct{})}
 	var err error
 	if s.metrics, err = newMetrics(reg); err != nil {
@@ -123,6 +130,7 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.wheel.run(work, s.look) })
 	own.Go(func() { s.pusher.run(work) })
 	own.Go(func() { s.routing.renew(work) })
+	own.Go(func() { s.presence.run(work) })
 	routing.Go(func() { s.routing.run(routed) })
 	s.pusher.subscribed(ctx)
 	own.Go(s.poller.run)

@@ -25,7 +25,8 @@ import (
 //	im:{u<uid>}:vers           zset    conversation → user version; sealed             conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:offline        zset    source → newest undelivered message ID; sealed  conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:offline:<conv> zset    undelivered message ID → seq; sealed            newest 1,000 (+64)  none³   project.go, rebuild.go
-//	im:{u<uid>}:sessions       hash    device → session, node, expiry                  10 (logic)          90 s    sessions.go
+//	im:{u<uid>}:sessions       hash    device → session, node, platform, since, expiry 10 + ~seen          90 s    sessions.go
+//	im:{u<uid>}:watchers       zset    node → until when it watches, Unix ms           live nodes          90 s    presence.go
 //	im:{u<uid>}:profile        string  profile as JSON, or empty: do not fill          1 KiB (logic)       1 h     profiles.go
 //	im:{<conv>}:uncounted      zset    uncounted seq[:user] → seq; sealed              newest 1,000 (+64)  7 d     project.go, rebuild.go
 //	im:{<conv>}:sent:<hash>    string  seq, message ID, time, content hash             100 B               10 min  project.go
@@ -50,6 +51,7 @@ func convsKey(u im.UserID) string    { return userKey(u, "convs") }
 func versKey(u im.UserID) string     { return userKey(u, "vers") }
 func offlineKey(u im.UserID) string  { return userKey(u, "offline") }
 func sessionsKey(u im.UserID) string { return userKey(u, "sessions") }
+func watchersKey(u im.UserID) string { return userKey(u, "watchers") }
 func profileKey(u im.UserID) string  { return userKey(u, "profile") }
 
 func offlineListKey(u im.UserID, c im.ConversationID) string {

@@ -52,7 +52,10 @@ func TestKeys_TableIsTrue(t *testing.T) {
 	pr.Hints = []im.Hint{{Key: im.SendKey{Conversation: "d7-9", Sender: ann, ClientMsgID: "abcdefgh"}}}
 	project(t, p, pr)
 	agree(t, x, f, bob)
-	if _, err := routes.Register(ctx, []im.SessionRef{session(ann, "phone", "s", "n")}); err != nil {
+	if _, err := routes.Register(ctx, []im.SessionRef{session(ann, "phone", "s", "n")}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := routes.Watch(ctx, "n", []im.UserID{ann}); err != nil {
 		t.Fatal(err)
 	}
 	people := &fakePeople{all: map[im.UserID]im.Profile{}}
@@ -104,7 +107,7 @@ func TestKeys_TableIsTrue(t *testing.T) {
 func TestKeys_HashTags(t *testing.T) {
 	tag := regexp.MustCompile(`^im:[^{]*\{([^{}]+)\}[^{}]*$`)
 	for want, keys := range map[string][]string{
-		"u7":     {stateKey(7), convsKey(7), versKey(7), offlineKey(7), offlineListKey(7, "d7-9"), sessionsKey(7), profileKey(7)},
+		"u7":     {stateKey(7), convsKey(7), versKey(7), offlineKey(7), offlineListKey(7, "d7-9"), sessionsKey(7), watchersKey(7), profileKey(7)},
 		"d7-9":   {uncountedKey("d7-9"), sentKey(im.SendKey{Conversation: "d7-9", Sender: 7, ClientMsgID: "abcdefgh"})},
 		"send:7": {limitKey("send:7")},
 	} {

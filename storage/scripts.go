@@ -25,6 +25,8 @@ var (
 	registerLua string
 	//go:embed lua/unregister.lua
 	unregisterLua string
+	//go:embed lua/watch.lua
+	watchLua string
 )
 
 // scripts are immutable and the same for every connection.
@@ -37,9 +39,10 @@ var (
 	limitScript      = redis.NewScript(limitLua)
 	registerScript   = redis.NewScript(registerLua)
 	unregisterScript = redis.NewScript(unregisterLua)
+	watchScript      = redis.NewScript(watchLua)
 
 	allScripts = []string{generationLua, raiseLua, changesLua, offlineLua,
-		uncountedLua, limitLua, registerLua, unregisterLua}
+		uncountedLua, limitLua, registerLua, unregisterLua, watchLua}
 )
 
 // command is one script call or plain command in the making.

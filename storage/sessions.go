@@ -15,12 +15,13 @@ import (
 
 const (
 	sessionTTL = 90 * time.Second // three renewals
-	nodeLease  = 30 * time.Second // a node that was killed is forgotten after it
+	nodeLease  = 25 * time.Second // two renewals may fail; who was on a node that was killed is offline within 30 s
 	nodesFresh = time.Second      // how old the known set of live nodes may be
+	seenField  = "~seen"          // of a user's sessions: when the last one went
 )
 
 // Routes knows who is connected where. An entry counts while it was renewed within
-// 90 s and its node within 30 s, both by Redis's clock.
+// 90 s and its node within 25 s, both by Redis's clock.
 type Routes struct {
 	redis *Redis
 
@@ -33,62 +34,101 @@ type Routes struct {
 // NewRoutes makes Routes.
 func NewRoutes(r *Redis) *Routes { return &Routes{redis: r} }
 
-// Register enters sessions, and their nodes as live. It returns the sessions of
-// the same user and device that were replaced.
-func (t *Routes) Register(ctx context.Context, sessions []im.SessionRef) ([]im.SessionRef, error) {
-	replaced, err := t.enter(ctx, "", sessions, true)
+// Register enters sessions, and their nodes as live. They take the places of others
+// as their policies say. Who would have more than perUser devices (0 or less: any
+// number) is refused.
+func (t *Routes) Register(ctx context.Context, sessions []im.SessionRef, perUser int) (im.RouteChange, error) {
+	c, err := t.enter(ctx, "", sessions, true, max(perUser, 0))
 	if err != nil {
-		return nil, fmt.Errorf("register %d sessions: %w", len(sessions), err)
+		return im.RouteChange{}, fmt.Errorf("register %d sessions: %w", len(sessions), err)
 	}
-	return replaced, nil
+	return c, nil
 }
 
-// Renew keeps the node's lease and its entries alive, and restores lost ones. A
-// device that a newer session has taken is left to it.
-func (t *Routes) Renew(ctx context.Context, node im.NodeID, sessions []im.SessionRef) error {
-	if _, err := t.enter(ctx, node, sessions, false); err != nil {
-		return fmt.Errorf("renew %d sessions: %w", len(sessions), err)
+// Renew keeps the node's lease and its entries alive, and restores lost ones. What a
+// newer session has taken is left to it: that session is Refused.
+func (t *Routes) Renew(ctx context.Context, node im.NodeID, sessions []im.SessionRef) (im.RouteChange, error) {
+	c, err := t.enter(ctx, node, sessions, false, 0)
+	if err != nil {
+		return im.RouteChange{}, fmt.Errorf("renew %d sessions: %w", len(sessions), err)
+	}
+	return c, nil
+}
+
+func (t *Routes) enter(ctx context.Context, node im.NodeID, sessions []im.SessionRef, take bool, perUser int) (im.RouteChange, error) {
+	change := im.RouteChange{Watchers: map[im.NodeID][]im.UserID{}}
+	if err := t.lease(ctx, node, sessions); err != nil {
+		return change, err
+	}
+	users, order := byUser(sessions)
+	ttl := strconv.FormatInt(sessionTTL.Milliseconds(), 10)
+	err := t.each(ctx, "register", order, func(ctx context.Context, u im.UserID) command {
+		args := append(make([]string, 0, 3+5*len(users[u])), ttl, flag(take), strconv.Itoa(perUser))
+		for _, s := range users[u] {
+			args = append(args, string(s.Device), sessionEntry(s), s.Platform, strconv.FormatInt(s.Since, 10), string(s.Policy))
+		}
+		return eval(ctx, registerScript, []string{sessionsKey(u), watchersKey(u)}, args...)
+	}, func(u im.UserID, reply []any) error {
+		if len(reply) != 3 {
+			return fmt.Errorf("register: a reply of %d parts", len(reply))
+		}
+		change.Replaced = appendRefs(change.Replaced, u, reply[0])
+		change.Refused = appendRefs(change.Refused, u, reply[1])
+		addWatchers(change.Watchers, u, reply[2])
+		return nil
+	})
+	return change, err
+}
+
+// each makes one script call per user, many in a round trip, and reads the replies.
+func (t *Routes) each(ctx context.Context, op string, users []im.UserID, call func(context.Context, im.UserID) command, read func(im.UserID, []any) error) error {
+	for len(users) > 0 {
+		n := min(len(users), projectBatch)
+		opCtx, done := t.redis.op(ctx, op)
+		cmds := make([]command, n)
+		for i, u := range users[:n] {
+			cmds[i] = call(opCtx, u)
+		}
+		err := t.redis.exec(opCtx, cmds...)
+		done()
+		for i := 0; err == nil && i < n; i++ {
+			var reply []any
+			if reply, err = cmds[i].(*redis.Cmd).Slice(); err == nil {
+				err = read(users[i], reply)
+			}
+		}
+		if err != nil {
+			return cacheError(err)
+		}
+		users = users[n:]
 	}
 	return nil
 }
 
-func (t *Routes) enter(ctx context.Context, node im.NodeID, sessions []im.SessionRef, take bool) ([]im.SessionRef, error) {
-	if err := t.lease(ctx, node, sessions); err != nil {
-		return nil, err
+// appendRefs reads {device, "session|node", …}.
+func appendRefs(to []im.SessionRef, u im.UserID, part any) []im.SessionRef {
+	for all := replyStrings(part); len(all) >= 2; all = all[2:] {
+		session, node, _ := strings.Cut(all[1], "|")
+		to = append(to, im.SessionRef{User: u, Device: im.DeviceID(all[0]), Session: im.SessionID(session), Node: im.NodeID(node)})
 	}
-	users, order := byUser(sessions)
-	var replaced []im.SessionRef
-	for len(order) > 0 {
-		n := min(len(order), projectBatch)
-		cmds := make([]command, n)
-		for i, u := range order[:n] {
-			args := append(make([]string, 0, 2+2*len(users[u])), strconv.FormatInt(sessionTTL.Milliseconds(), 10), flag(take))
-			for _, s := range users[u] {
-				args = append(args, string(s.Device), sessionEntry(s))
-			}
-			cmds[i] = eval(ctx, registerScript, []string{sessionsKey(u)}, args...)
-		}
-		opCtx, done := t.redis.op(ctx, "register")
-		err := t.redis.exec(opCtx, cmds...)
-		done()
-		if err != nil {
-			return nil, cacheError(err)
-		}
-		for i, u := range order[:n] {
-			reply, err := cmds[i].(*redis.Cmd).StringSlice()
-			if err != nil {
-				return nil, cacheError(err)
-			}
-			for ; len(reply) >= 2; reply = reply[2:] {
-				session, node, _ := strings.Cut(reply[1], "|")
-				replaced = append(replaced, im.SessionRef{
-					User: u, Device: im.DeviceID(reply[0]), Session: im.SessionID(session), Node: im.NodeID(node),
-				})
-			}
-		}
-		order = order[n:]
+	return to
+}
+
+func addWatchers(to map[im.NodeID][]im.UserID, u im.UserID, part any) {
+	for _, node := range replyStrings(part) {
+		to[im.NodeID(node)] = append(to[im.NodeID(node)], u)
 	}
-	return replaced, nil
+}
+
+// replyStrings reads a part of a script's reply.
+func replyStrings(part any) []string {
+	items, _ := part.([]any)
+	all := make([]string, 0, len(items))
+	for _, item := range items {
+		s, _ := item.(string)
+		all = append(all, s)
+	}
+	return all
 }
 
 // lease enters nodes as live before any of their sessions: who sees a session
@@ -118,44 +158,62 @@ func (t *Routes) lease(ctx context.Context, node im.NodeID, sessions []im.Sessio
 		redis.NewIntCmd(ctx, "zremrangebyscore", keyNodes, "-inf", now.Val().UnixMilli())))
 }
 
-// Remove deletes entries, each only if it is still that session's [S16].
-func (t *Routes) Remove(ctx context.Context, sessions []im.SessionRef) error {
+// Remove deletes entries, each only if it is still that session's [S16]. It returns
+// the nodes that watch those users.
+func (t *Routes) Remove(ctx context.Context, sessions []im.SessionRef) (map[im.NodeID][]im.UserID, error) {
+	watchers := map[im.NodeID][]im.UserID{}
 	users, order := byUser(sessions)
-	for len(order) > 0 {
-		n := min(len(order), projectBatch)
-		cmds := make([]command, n)
-		for i, u := range order[:n] {
-			args := make([]string, 0, 2*len(users[u]))
-			for _, s := range users[u] {
-				args = append(args, string(s.Device), sessionEntry(s))
-			}
-			cmds[i] = eval(ctx, unregisterScript, []string{sessionsKey(u)}, args...)
+	ttl := strconv.FormatInt(sessionTTL.Milliseconds(), 10)
+	err := t.each(ctx, "unregister", order, func(ctx context.Context, u im.UserID) command {
+		args := append(make([]string, 0, 1+2*len(users[u])), ttl)
+		for _, s := range users[u] {
+			args = append(args, string(s.Device), sessionEntry(s))
 		}
-		opCtx, done := t.redis.op(ctx, "unregister")
-		err := t.redis.exec(opCtx, cmds...)
-		done()
-		if err != nil {
-			return fmt.Errorf("remove %d sessions: %w", len(sessions), cacheError(err))
-		}
-		order = order[n:]
+		return eval(ctx, unregisterScript, []string{sessionsKey(u), watchersKey(u)}, args...)
+	}, func(u im.UserID, reply []any) error {
+		addWatchers(watchers, u, reply)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("remove %d sessions: %w", len(sessions), err)
 	}
-	return nil
+	return watchers, nil
 }
 
 // Sessions returns the live sessions of users; who has none is left out.
 func (t *Routes) Sessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error) {
 	out := make(map[im.UserID][]im.SessionRef, len(users))
-	for len(users) > 0 {
-		n := min(len(users), projectBatch)
-		if err := t.read(ctx, users[:n], out); err != nil {
-			return nil, fmt.Errorf("sessions of %d users: %w", len(users), err)
+	err := t.read(ctx, users, func(u im.UserID, live, _ []routeEntry, _ int64) {
+		for _, e := range live {
+			out[u] = append(out[u], e.ref)
 		}
-		users = users[n:]
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sessions of %d users: %w", len(users), err)
 	}
 	return out, nil
 }
 
-func (t *Routes) read(ctx context.Context, users []im.UserID, out map[im.UserID][]im.SessionRef) error {
+// routeEntry is a session as Redis has it, and until when.
+type routeEntry struct {
+	ref  im.SessionRef
+	ends int64
+}
+
+// read gives each user's entries on live nodes and on dead ones, and when the last
+// one went (0: not known).
+func (t *Routes) read(ctx context.Context, users []im.UserID, each func(u im.UserID, live, dead []routeEntry, seen int64)) error {
+	for len(users) > 0 {
+		n := min(len(users), projectBatch)
+		if err := t.readSome(ctx, users[:n], each); err != nil {
+			return err
+		}
+		users = users[n:]
+	}
+	return nil
+}
+
+func (t *Routes) readSome(ctx context.Context, users []im.UserID, each func(u im.UserID, live, dead []routeEntry, seen int64)) error {
 	opCtx, done := t.redis.op(ctx, "sessions")
 	defer done()
 	now := redis.NewTimeCmd(opCtx, "time")
@@ -167,33 +225,36 @@ func (t *Routes) read(ctx context.Context, users []im.UserID, out map[im.UserID]
 	if err := t.redis.exec(opCtx, cmds...); err != nil {
 		return cacheError(err)
 	}
-	nodes := map[im.NodeID]bool{}
+	entries, seen, nodes := make([][]routeEntry, len(users)), make([]int64, len(users)), map[im.NodeID]bool{}
 	for i, u := range users {
 		for device, entry := range cmds[1+i].(*redis.MapStringStringCmd).Val() {
-			f := strings.Split(entry, "|")
-			if len(f) != 3 || int64(parseNumber(f[2])) <= now.Val().UnixMilli() {
+			if device == seenField {
+				seen[i] = int64(parseNumber(entry))
 				continue
 			}
-			ref := im.SessionRef{User: u, Device: im.DeviceID(device), Session: im.SessionID(f[0]), Node: im.NodeID(f[1])}
-			out[u] = append(out[u], ref)
-			nodes[ref.Node] = true
+			f := strings.Split(entry, "|")
+			if len(f) != 5 || int64(parseNumber(f[4])) <= now.Val().UnixMilli() {
+				continue
+			}
+			entries[i] = append(entries[i], routeEntry{im.SessionRef{User: u, Device: im.DeviceID(device), Session: im.SessionID(f[0]),
+				Node: im.NodeID(f[1]), Platform: f[2], Since: int64(parseNumber(f[3]))}, int64(parseNumber(f[4]))})
+			nodes[im.NodeID(f[1])] = true
 		}
 	}
-	live, err := t.liveNodes(opCtx, nodes)
+	alive, err := t.liveNodes(opCtx, nodes)
 	if err != nil {
 		return err
 	}
-	for _, u := range users {
-		refs := out[u]
-		kept := refs[:0]
-		for _, ref := range refs {
-			if live[ref.Node] {
-				kept = append(kept, ref)
+	for i, u := range users {
+		var live, dead []routeEntry
+		for _, e := range entries[i] {
+			if alive[e.ref.Node] {
+				live = append(live, e)
+			} else {
+				dead = append(dead, e)
 			}
 		}
-		if out[u] = kept; len(kept) == 0 {
-			delete(out, u)
-		}
+		each(u, live, dead, seen[i])
 	}
 	return nil
 }
@@ -211,6 +272,11 @@ func (t *Routes) liveNodes(ctx context.Context, wanted map[im.NodeID]bool) (map[
 	if fresh || len(wanted) == 0 {
 		return live, nil
 	}
+	return t.askNodes(ctx, wanted)
+}
+
+// askNodes reads which nodes hold a lease.
+func (t *Routes) askNodes(ctx context.Context, wanted map[im.NodeID]bool) (map[im.NodeID]bool, error) {
 	asked := time.Now()
 	now := redis.NewTimeCmd(ctx, "time")
 	if err := t.redis.exec(ctx, now); err != nil {
@@ -220,7 +286,7 @@ func (t *Routes) liveNodes(ctx context.Context, wanted map[im.NodeID]bool) (map[
 	if err := t.redis.exec(ctx, names); err != nil {
 		return nil, cacheError(err)
 	}
-	live = make(map[im.NodeID]bool, len(names.Val()))
+	live := make(map[im.NodeID]bool, len(names.Val()))
 	for _, n := range names.Val() {
 		live[im.NodeID(n)] = true
 	}

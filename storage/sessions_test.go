@@ -30,30 +30,30 @@ func TestRoutes_NewestSessionOfADeviceStays(t *testing.T) {
 		ctx := t.Context()
 		phone, laptop := session(ann, "phone", "s1", "n1"), session(ann, "laptop", "s2", "n1")
 		taken := session(ann, "phone", "s3", "n2")
-		if replaced, err := r.Register(ctx, []im.SessionRef{phone, laptop}); err != nil || len(replaced) != 0 {
-			t.Fatal(replaced, err)
+		if c, err := r.Register(ctx, []im.SessionRef{phone, laptop}, 0); err != nil || len(c.Replaced) != 0 {
+			t.Fatal(c, err)
 		}
-		if replaced, err := r.Register(ctx, []im.SessionRef{phone}); err != nil || len(replaced) != 0 {
-			t.Fatal("a session replaced itself:", replaced, err)
+		if c, err := r.Register(ctx, []im.SessionRef{phone}, 0); err != nil || len(c.Replaced) != 0 {
+			t.Fatal("a session replaced itself:", c, err)
 		}
-		if replaced, err := r.Register(ctx, []im.SessionRef{taken}); err != nil || !slices.Equal(replaced, []im.SessionRef{phone}) {
-			t.Fatal(replaced, err)
+		if c, err := r.Register(ctx, []im.SessionRef{taken}, 0); err != nil || !slices.Equal(c.Replaced, []im.SessionRef{phone}) {
+			t.Fatal(c, err)
 		}
 		want := []im.SessionRef{laptop, taken}
 		if got := sessionsOf(t, r, ann); !slices.Equal(got, want) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
 		// The old session renews and closes late: neither touches the new one's entry.
-		if err := r.Renew(ctx, "n1", []im.SessionRef{phone, laptop}); err != nil {
-			t.Fatal(err)
+		if c, err := r.Renew(ctx, "n1", []im.SessionRef{phone, laptop}); err != nil || !slices.Equal(c.Refused, []im.SessionRef{phone}) {
+			t.Fatal("it is not told that another has its place:", c, err)
 		}
-		if err := r.Remove(ctx, []im.SessionRef{phone}); err != nil {
+		if _, err := r.Remove(ctx, []im.SessionRef{phone}); err != nil {
 			t.Fatal(err)
 		}
 		if got := sessionsOf(t, r, ann); !slices.Equal(got, want) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
-		if err := r.Remove(ctx, []im.SessionRef{taken, laptop}); err != nil {
+		if _, err := r.Remove(ctx, []im.SessionRef{taken, laptop}); err != nil {
 			t.Fatal(err)
 		}
 		if got := sessionsOf(t, r, ann); len(got) != 0 {
@@ -66,11 +66,11 @@ func TestRoutes_RenewRestoresWhatRedisLost(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redisServer) {
 		r := NewRoutes(s.open(t))
 		phone := session(ann, "phone", "s1", "n1")
-		if _, err := r.Register(t.Context(), []im.SessionRef{phone}); err != nil {
+		if _, err := r.Register(t.Context(), []im.SessionRef{phone}, 0); err != nil {
 			t.Fatal(err)
 		}
 		s.flush(t)
-		if err := r.Renew(t.Context(), "n1", []im.SessionRef{phone}); err != nil {
+		if _, err := r.Renew(t.Context(), "n1", []im.SessionRef{phone}); err != nil {
 			t.Fatal(err)
 		}
 		if got := sessionsOf(t, r, ann); !slices.Equal(got, []im.SessionRef{phone}) {
@@ -83,7 +83,7 @@ func TestRoutes_EntriesOfADeadNodeAreIgnored(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redisServer) {
 		r := NewRoutes(s.open(t))
 		dead, live := session(ann, "phone", "s1", "dead"), session(ann, "laptop", "s2", "live")
-		if _, err := r.Register(t.Context(), []im.SessionRef{dead, live}); err != nil {
+		if _, err := r.Register(t.Context(), []im.SessionRef{dead, live}, 0); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.admin.ZAddArgs(t.Context(), keyNodes, zaddOne(1, "dead")).Err(); err != nil { // its lease has run out
@@ -94,7 +94,7 @@ func TestRoutes_EntriesOfADeadNodeAreIgnored(t *testing.T) {
 		}
 		// A node that starts is known at once, not when the copy is a second old.
 		fresh := session(bob, "phone", "s3", "fresh")
-		if _, err := NewRoutes(r.redis).Register(t.Context(), []im.SessionRef{fresh}); err != nil {
+		if _, err := NewRoutes(r.redis).Register(t.Context(), []im.SessionRef{fresh}, 0); err != nil {
 			t.Fatal(err)
 		}
 		if got := sessionsOf(t, r, bob); !slices.Equal(got, []im.SessionRef{fresh}) {
@@ -109,17 +109,17 @@ func TestRoutes_EntryNotRenewedEnds(t *testing.T) {
 	s.mini.SetTime(now)
 	r := NewRoutes(s.open(t))
 	phone, laptop := session(ann, "phone", "s1", "n1"), session(ann, "laptop", "s2", "n2")
-	if _, err := r.Register(t.Context(), []im.SessionRef{phone, laptop}); err != nil {
+	if _, err := r.Register(t.Context(), []im.SessionRef{phone, laptop}, 0); err != nil {
 		t.Fatal(err)
 	}
 	for range 4 {
 		now = now.Add(25 * time.Second)
 		s.mini.SetTime(now)
 		s.mini.FastForward(25 * time.Second)
-		if err := r.Renew(t.Context(), "n2", []im.SessionRef{laptop}); err != nil {
+		if _, err := r.Renew(t.Context(), "n2", []im.SessionRef{laptop}); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Renew(t.Context(), "n1", nil); err != nil {
+		if _, err := r.Renew(t.Context(), "n1", nil); err != nil {
 			t.Fatal(err)
 		}
 	}

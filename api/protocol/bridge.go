@@ -43,6 +43,10 @@ type Told struct {
 	Identity *im.Identity
 	Frame    []byte
 	Close    Close
+	// Watch is that of an Answer.
+	Watch []Watch
+	// Revoked, in an item of its own, is what sessions of any user must learn.
+	Revoked []im.Revocation
 	// Draining says that this process is about to stop: no new connections, please.
 	Draining bool
 }
@@ -52,10 +56,16 @@ type Told struct {
 const (
 	askRequest, askConn, askHello, askSession, askMessage, askGone protowire.Number = 1, 2, 3, 4, 5, 6
 
-	toldRequest, toldSession, toldIdentity, toldFrame, toldCloseCode, toldCloseReason, toldDraining protowire.Number = 1, 2, 3, 4, 5, 6, 7
+	toldRequest, toldSession, toldIdentity, toldFrame, toldCloseCode, toldCloseReason, toldDraining,
+	toldWatch, toldRevoked protowire.Number = 1, 2, 3, 4, 5, 6, 7, 8, 9
+
+	watchUser, watchState, watchEnd protowire.Number = 1, 2, 3
+
+	revokedID, revokedUser, revokedDevice, revokedTokenVersion, revokedDeviceVersion, revokedHidden protowire.Number = 1, 2, 3, 4, 5, 6
 
 	sessionID, sessionNode, sessionIP, sessionUser, sessionDevice, sessionPlatform,
-	sessionExpires, sessionTokenVersion, sessionDeviceVersion protowire.Number = 1, 2, 3, 4, 5, 6, 7, 8, 9
+	sessionExpires, sessionTokenVersion, sessionDeviceVersion,
+	sessionSince, sessionPolicy protowire.Number = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 )
 
 var errBadBridge = errors.New("bad bridge batch")
@@ -137,6 +147,14 @@ func AppendTold(batch []byte, t *Told) []byte {
 	if t.Draining {
 		body = appendUint(body, toldDraining, 1)
 	}
+	for i := range t.Watch {
+		body = protowire.AppendTag(body, toldWatch, protowire.BytesType)
+		body = protowire.AppendBytes(body, appendWatch(nil, &t.Watch[i]))
+	}
+	for i := range t.Revoked {
+		body = protowire.AppendTag(body, toldRevoked, protowire.BytesType)
+		body = protowire.AppendBytes(body, appendRevocation(nil, &t.Revoked[i]))
+	}
 	return protowire.AppendBytes(batch, body)
 }
 
@@ -165,6 +183,14 @@ func DecodeTolds(batch []byte) ([]Told, error) {
 				t.Close.Reason = string(b)
 			case toldDraining:
 				t.Draining = v != 0
+			case toldWatch:
+				w, err := decodeWatch(b)
+				t.Watch = append(t.Watch, w)
+				return err
+			case toldRevoked:
+				r, err := decodeRevocation(b)
+				t.Revoked = append(t.Revoked, r)
+				return err
 			}
 			return nil
 		})
@@ -183,7 +209,9 @@ func appendSession(b []byte, s *im.Session) []byte {
 	b = appendString(b, sessionPlatform, s.Platform)
 	b = appendUint(b, sessionExpires, uint64(s.ExpiresAt))
 	b = appendUint(b, sessionTokenVersion, uint64(s.TokenVersion))
-	return appendUint(b, sessionDeviceVersion, uint64(s.DeviceVersion))
+	b = appendUint(b, sessionDeviceVersion, uint64(s.DeviceVersion))
+	b = appendUint(b, sessionSince, uint64(s.Since))
+	return appendString(b, sessionPolicy, string(s.Policy))
 }
 
 func decodeSession(body []byte) (s im.Session, err error) {
@@ -207,6 +235,62 @@ func decodeSession(body []byte) (s im.Session, err error) {
 			s.TokenVersion = uint32(v)
 		case sessionDeviceVersion:
 			s.DeviceVersion = uint32(v)
+		case sessionSince:
+			s.Since = int64(v)
+		case sessionPolicy:
+			s.Policy = im.DevicePolicy(b)
+		}
+		return nil
+	})
+}
+
+func appendWatch(b []byte, w *Watch) []byte {
+	b = appendUint(b, watchUser, uint64(w.User))
+	b = appendString(b, watchState, w.State)
+	if w.End {
+		b = appendUint(b, watchEnd, 1)
+	}
+	return b
+}
+
+func decodeWatch(body []byte) (w Watch, err error) {
+	return w, eachField(body, func(num protowire.Number, v uint64, b []byte) error {
+		switch num {
+		case watchUser:
+			w.User = im.UserID(v)
+		case watchState:
+			w.State = string(b)
+		case watchEnd:
+			w.End = v != 0
+		}
+		return nil
+	})
+}
+
+func appendRevocation(b []byte, r *im.Revocation) []byte {
+	b = appendUint(b, revokedID, r.ID)
+	b = appendUint(b, revokedUser, uint64(r.User))
+	b = appendString(b, revokedDevice, string(r.Device))
+	b = appendUint(b, revokedTokenVersion, uint64(r.TokenVersion))
+	b = appendUint(b, revokedDeviceVersion, uint64(r.DeviceVersion))
+	return appendUint(b, revokedHidden, uint64(r.Hidden))
+}
+
+func decodeRevocation(body []byte) (r im.Revocation, err error) {
+	return r, eachField(body, func(num protowire.Number, v uint64, b []byte) error {
+		switch num {
+		case revokedID:
+			r.ID = v
+		case revokedUser:
+			r.User = im.UserID(v)
+		case revokedDevice:
+			r.Device = im.DeviceID(b)
+		case revokedTokenVersion:
+			r.TokenVersion = uint32(v)
+		case revokedDeviceVersion:
+			r.DeviceVersion = uint32(v)
+		case revokedHidden:
+			r.Hidden = im.UserID(v)
 		}
 		return nil
 	})

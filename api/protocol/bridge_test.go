@@ -9,7 +9,7 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
-var bridgeSession = im.Session{ID: "s1", Node: "n1", IP: "::1", Identity: im.Identity{User: im.MaxID, Device: "d", Platform: "web",
+var bridgeSession = im.Session{ID: "s1", Node: "n1", IP: "::1", Since: 1790000000001, Policy: im.DevicesOne, Identity: im.Identity{User: im.MaxID, Device: "d", Platform: "web",
 	ExpiresAt: 1790000000000, TokenVersion: 1<<32 - 1, DeviceVersion: 7}}
 
 func TestBridge_BatchesArriveAsTheyLeft(t *testing.T) {
@@ -24,6 +24,8 @@ func TestBridge_BatchesArriveAsTheyLeft(t *testing.T) {
 		{Request: 2, Identity: &bridgeSession.Identity},
 		{Request: 3, Frame: []byte("no"), Close: Close{Code: 4401, Reason: "expired"}},
 		{Draining: true},
+		{Request: 4, Frame: []byte("seen"), Watch: []Watch{{User: 7, State: "+ios"}, {User: 9}, {User: 11, End: true}}},
+		{Revoked: []im.Revocation{{ID: 1 << 60, User: 7, Device: "d", DeviceVersion: 9}, {ID: 2, User: 7, TokenVersion: 3}, {ID: 3, User: 7, Hidden: 9}}},
 	}
 	var up, down []byte
 	for i := range asks {

@@ -27,6 +27,9 @@ type Delivery struct {
 	// Request names a waiter of this node (?wait=stored), instead of connections;
 	// Frame is what it waits for.
 	Request string
+	// Presence says that the presence of Users may have changed: the node reads it and
+	// tells the connections that watch them. Nothing else is set.
+	Presence bool
 }
 
 // Field numbers of a Delivery in a batch; never reused for another meaning.
@@ -40,6 +43,7 @@ const (
 	fieldCloseCode    protowire.Number = 7
 	fieldCloseReason  protowire.Number = 8
 	fieldRequest      protowire.Number = 9
+	fieldPresence     protowire.Number = 10
 )
 
 var errBadBatch = errors.New("bad push batch")
@@ -49,6 +53,9 @@ func AppendDelivery(batch []byte, d *Delivery) []byte {
 	size := sizeString(len(d.Only)) + sizeString(len(d.Except)) + sizeString(len(d.Conversation)) +
 		sizeString(len(d.Frame)) + sizeString(len(d.Close.Reason)) + sizeString(len(d.Request)) +
 		sizeNumber(uint64(d.Seq)) + sizeNumber(uint64(d.Close.Code))
+	if d.Presence {
+		size += sizeNumber(1)
+	}
 	for _, u := range d.Users {
 		size += 1 + protowire.SizeVarint(uint64(u)) // also a zero
 	}
@@ -73,6 +80,9 @@ func AppendDelivery(batch []byte, d *Delivery) []byte {
 		b = protowire.AppendVarint(b, uint64(d.Close.Code))
 	}
 	b = appendString(b, fieldCloseReason, d.Close.Reason)
+	if d.Presence {
+		b = appendUint(b, fieldPresence, 1)
+	}
 	return appendString(b, fieldRequest, d.Request)
 }
 
@@ -131,6 +141,8 @@ func decodeDelivery(b []byte) (d Delivery, err error) {
 				d.Seq = im.Seq(v)
 			case fieldCloseCode:
 				d.Close.Code = CloseCode(v)
+			case fieldPresence:
+				d.Presence = v != 0
 			}
 		case protowire.BytesType:
 			v, n := protowire.ConsumeBytes(b)

@@ -13,6 +13,7 @@ func TestDelivery_BatchSurvivesTheRoundTrip(t *testing.T) {
 		{Users: []im.UserID{1, 1 << 52}, Except: "session", Conversation: "d1-2", Seq: im.MaxID, Frame: []byte(`{"push":"message"}`)},
 		{Users: []im.UserID{0}, Only: "session", Frame: bytes.Repeat([]byte("x"), 70_000), Close: Close{Code: CloseReplaced, Reason: "elsewhere"}},
 		{Request: "r1", Frame: []byte("f")},
+		{Users: []im.UserID{7, 9}, Presence: true},
 		{},
 	}
 	var batch []byte

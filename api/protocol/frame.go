@@ -245,6 +245,8 @@ const (
 	PushReceipt  Push = "receipt"   // CursorMoved, to the other side
 	PushReadSelf Push = "read_self" // CursorMoved, to one's own devices
 	PushContact  Push = "contact"   // ContactChanged, to both sides' devices
+	PushPresence Push = "presence"  // Presence, to who has subscribed
+	PushTyping   Push = "typing"    // TypingNow, to the other side
 	PushKicked   Push = "kicked"    // Kicked, right before the close
 	PushNudge    Push = "nudge"     // pushes may have been lost: ping with the position now
 )

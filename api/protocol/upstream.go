@@ -24,4 +24,15 @@ type Answer struct {
 	// Identity, where set, replaces the session's (refresh).
 	Identity *im.Identity
 	Close    Close // code 0: stays open
+	// Watch begins and ends what the session is told of others' presence.
+	Watch []Watch
+}
+
+// Watch is one user whose presence a session is told, or told no longer (End).
+type Watch struct {
+	User im.UserID
+	// State is what Frame says of the user now (im.Presence.State): only what differs
+	// from it is news.
+	State string
+	End   bool
 }

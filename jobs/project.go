@@ -135,6 +135,22 @@ type breaker struct {
 	until time.Time  // closed again from here on
 }
 
+// closed says whether the last call succeeded.
+func (b *breaker) closed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.until.IsZero()
+}
+
+// tell has Redis do a part of a push, unless it is known to be away. Its failure keeps
+// no projection back.
+func (r *Runner) tell(f func() error) error {
+	if !r.cache.closed() {
+		return errBroken
+	}
+	return r.told.try(f)
+}
+
 var errBroken = errors.New("left alone after a failure")
 
 // try calls f, a second time if it fails, or not at all while the breaker is open.

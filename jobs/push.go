@@ -85,7 +85,7 @@ func (r *Runner) newPusher(ctx context.Context, users []im.UserID) *pusher {
 	if len(users) == 0 {
 		return p
 	}
-	err := r.cache.try(func() error {
+	err := r.tell(func() error {
 		call, cancel := context.WithTimeout(ctx, r.cfg.CacheTimeout)
 		defer cancel()
 		found, err := r.deps.Sessions.Sessions(call, users)
@@ -228,7 +228,7 @@ func (p *pusher) publish(ctx context.Context) {
 	if len(p.nodes) == 0 {
 		return
 	}
-	err := p.r.cache.try(func() error {
+	err := p.r.tell(func() error {
 		call, cancel := context.WithTimeout(ctx, p.r.cfg.CacheTimeout)
 		defer cancel()
 		return p.r.deps.Bus.Publish(call, p.nodes)

@@ -369,6 +369,23 @@ func TestRedisAway_StoringGoesOnUnderDoubt(t *testing.T) {
 	}
 }
 
+func TestPushesLost_CauseNoDoubt(t *testing.T) {
+	w := newWorld(1)
+	online(w, 2, "phone", "n1")
+	broken := &brokenCache{world: w}
+	r := newTestRunner(t, quickConfig(), w, nil)
+	r.deps.Sessions, r.deps.Bus = broken, broken
+	r.cache.open, r.told.open = time.Hour, time.Hour
+	l := newLogbook(w, 0)
+	for n := range 100 {
+		l.append(text("d1-2", 1, n))
+	}
+	untilDone(t, r, l)
+	if len(w.rows["d1-2"]) != 100 || w.doubts != 0 || w.states[memberKey{"d1-2", 2}].LastSeq != 100 {
+		t.Fatalf("%d rows, %d doubts, projected %+v", len(w.rows["d1-2"]), w.doubts, w.states)
+	}
+}
+
 func TestStoreAway_BlocksInPlaceAndHeals(t *testing.T) {
 	w := newWorld(1)
 	away := make(chan struct{})

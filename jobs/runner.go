@@ -43,7 +43,8 @@ type Runner struct {
 	log        *slog.Logger
 	m          *metrics
 	ids        *nodeIDs
-	cache      *breaker
+	cache      *breaker // of projections
+	told       *breaker // of pushes: a lost one is pulled, a lost projection voids every seal
 	pool       *ants.Pool
 
 	mu      sync.Mutex // guards ready and closing
@@ -73,6 +74,7 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 	r.wake.L = &r.mu
 	r.ids = newNodeIDs(deps.Nodes, r.cfg.NodeLease, r.deps.Now, r.log, r.m)
 	r.cache = &breaker{open: r.cfg.CacheBreak}
+	r.told = &breaker{open: r.cfg.CacheBreak}
 	pool, err := ants.NewPool(r.cfg.Pool)
 	if err != nil {
 		return nil, fmt.Errorf("jobs.pool: %w", err)

@@ -124,10 +124,11 @@ func TestEngine_KilledUnderLoad(t *testing.T) {
 	c := newChild(t, s, ownStores())
 	c.start()
 	l := startLoad(t, c.http(), c.socket())
-	for range 3 {
+	for life := range 3 {
 		l.more(150)
 		c.kill()
 		c.start()
+		l.recovered(fmt.Sprint("life ", life+2))
 	}
 	l.more(100)
 	l.finish()
@@ -156,6 +157,7 @@ func TestRoles_KilledUnderLoad(t *testing.T) {
 		l.more(100)
 		c.kill()
 		c.start()
+		l.recovered(c.settings["roles"] + " is back")
 	}
 	l.more(100)
 	l.finish()

@@ -24,10 +24,13 @@ import (
 type Kafka interface {
 	Stop()  // as SIGKILL; what it has acked stays
 	Start() // on the same address
+	Pause() // connections stay, nothing is answered
+	Resume()
 }
 
 // fake is a kfake that keeps its data over a restart.
 type fake struct {
+	gate
 	t       testing.TB
 	dir     string
 	addr    string
@@ -50,7 +53,10 @@ func (k *fake) Start() {
 		kfake.NumBrokers(1),
 		kfake.DataDir(k.dir),
 		kfake.GroupMinSessionTimeout(time.Second),
-		kfake.ListenFn(func(network, _ string) (net.Listener, error) { return net.Listen(network, k.addr) }),
+		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
+			l, err := net.Listen(network, k.addr)
+			return gated{l, &k.gate}, err
+		}),
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
 	)
 	if err != nil {
@@ -59,6 +65,7 @@ func (k *fake) Start() {
 }
 
 func (k *fake) Stop() {
+	k.Resume()
 	if k.cluster != nil {
 		k.cluster.Close()
 		k.cluster = nil
@@ -68,8 +75,15 @@ func (k *fake) Stop() {
 // shared is a broker that others use too.
 type shared struct{ t testing.TB }
 
-func (k shared) Stop()  { k.t.Fatal("this broker is shared: ask for OwnKafka") }
-func (k shared) Start() { k.t.Fatal("this broker is shared: ask for OwnKafka") }
+func (k shared) Stop()   { k.not() }
+func (k shared) Start()  { k.not() }
+func (k shared) Pause()  { k.not() }
+func (k shared) Resume() { k.not() }
+
+func (k shared) not() {
+	k.t.Helper()
+	k.t.Fatal("this broker is shared: ask for OwnKafka")
+}
 
 func (s *Stack) startKafka(own bool) {
 	s.t.Helper()
@@ -190,6 +204,22 @@ func (k ownKafka) Start() {
 
 func (k ownKafka) Stop() {
 	k.t.Helper()
+	k.signal(syscall.SIGKILL)
+	Eventually(k.t, "kafka is dead", func() bool {
+		c, err := net.Dial("tcp", private.addr)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+}
+
+func (k ownKafka) Pause()  { k.signal(syscall.SIGSTOP) }
+func (k ownKafka) Resume() { k.signal(syscall.SIGCONT) }
+
+// signal reaches the process that scripts/services has started.
+func (k ownKafka) signal(s syscall.Signal) {
+	k.t.Helper()
 	b, err := os.ReadFile(filepath.Join(private.dir, "kafka", "kafka.pid"))
 	if err != nil {
 		k.t.Fatal(err)
@@ -198,14 +228,7 @@ func (k ownKafka) Stop() {
 	if err != nil {
 		k.t.Fatal(fmt.Errorf("kafka's PID: %w", err))
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(pid, s); err != nil {
 		k.t.Fatal(err)
 	}
-	Eventually(k.t, "kafka is dead", func() bool {
-		c, err := net.Dial("tcp", private.addr)
-		if err == nil {
-			c.Close()
-		}
-		return err != nil
-	})
 }

@@ -9,6 +9,7 @@ import (
 // Proxy stands before a server that others use too, so that a test can take it away
 // from itself alone.
 type Proxy struct {
+	gate
 	t      testing.TB
 	target string
 	addr   string
@@ -17,16 +18,13 @@ type Proxy struct {
 	l       net.Listener
 	stopped bool
 	conns   map[net.Conn]bool
-	frozen  chan struct{} // closed unless paused
 	done    sync.WaitGroup
 }
 
 // NewProxy stands before target until the test ends.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	open := make(chan struct{})
-	close(open)
-	p := &Proxy{t: t, target: target, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}, frozen: open}
+	p := &Proxy{t: t, target: target, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}}
 	p.Start()
 	t.Cleanup(p.Stop)
 	return p
@@ -69,28 +67,6 @@ func (p *Proxy) Stop() {
 	p.done.Wait()
 }
 
-// Pause lets nothing through; connections stay, as with a frozen server.
-func (p *Proxy) Pause() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	select {
-	case <-p.frozen:
-		p.frozen = make(chan struct{})
-	default:
-	}
-}
-
-// Resume lets what was held up through.
-func (p *Proxy) Resume() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	select {
-	case <-p.frozen:
-	default:
-		close(p.frozen)
-	}
-}
-
 func (p *Proxy) carry(c net.Conn) {
 	s, err := net.Dial("tcp", p.target)
 	if err != nil {
@@ -120,10 +96,7 @@ func (p *Proxy) pump(to, from net.Conn) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
-		p.mu.Lock()
-		open := p.frozen
-		p.mu.Unlock()
-		<-open
+		p.pass()
 		if n > 0 {
 			if _, werr := to.Write(b[:n]); werr != nil {
 				return

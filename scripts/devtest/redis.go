@@ -126,21 +126,19 @@ func (r *redisServer) Flush() {
 
 // mini is a miniredis whose INFO names its life, as a real one's does.
 type mini struct {
+	gate
 	t    testing.TB
 	addr string
 
-	mu     sync.Mutex // guards what follows
-	m      *miniredis.Miniredis
-	frozen chan struct{} // closed unless paused
-	stop   chan struct{}
-	done   sync.WaitGroup
+	mu   sync.Mutex // guards what follows
+	m    *miniredis.Miniredis
+	stop chan struct{}
+	done sync.WaitGroup
 }
 
 func (s *Stack) startMiniredis() {
 	s.t.Helper()
-	open := make(chan struct{})
-	close(open)
-	r := &mini{t: s.t, addr: "127.0.0.1:0", frozen: open}
+	r := &mini{t: s.t, addr: "127.0.0.1:0"}
 	r.Start()
 	s.t.Cleanup(r.Stop)
 	s.Redis = r
@@ -154,10 +152,7 @@ func (r *mini) Start() {
 		r.t.Fatal(err)
 	}
 	m.Server().SetPreHook(func(c *server.Peer, cmd string, args ...string) bool {
-		r.mu.Lock()
-		open := r.frozen
-		r.mu.Unlock()
-		<-open
+		r.pass()
 		if cmd != "INFO" || len(args) != 1 {
 			return false
 		}
@@ -195,26 +190,6 @@ func (r *mini) Stop() {
 	close(stop)
 	r.done.Wait()
 	m.Close()
-}
-
-func (r *mini) Pause() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	select {
-	case <-r.frozen:
-		r.frozen = make(chan struct{})
-	default:
-	}
-}
-
-func (r *mini) Resume() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	select {
-	case <-r.frozen:
-	default:
-		close(r.frozen)
-	}
 }
 
 func (r *mini) Flush() {

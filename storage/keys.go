@@ -29,7 +29,7 @@ import (
 //	im:{u<uid>}:watchers       zset    node → until when it watches, Unix ms           live nodes          90 s    presence.go
 //	im:{u<uid>}:profile        string  profile as JSON, or empty: do not fill          1 KiB (logic)       1 h     profiles.go
 //	im:{<conv>}:uncounted      zset    uncounted seq[:user] → seq; sealed              newest 1,000 (+64)  7 d     project.go, rebuild.go
-//	im:{<conv>}:sent:<hash>    string  seq, message ID, time, content hash             100 B               10 min  project.go
+//	im:{<conv>}:sent:<hash>    string  seq, message ID, time, content hash             100 B               2 min   project.go
 //	im:{<bucket>}:limit        string  when the bucket is full again, µs               16 B                to full limits.go
 //	im:nodes                   zset    live node → end of its lease, Unix ms           live nodes          none⁴   sessions.go
 //	im:node:{<node>}           channel push batches                                    -                   -       bus.go

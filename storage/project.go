@@ -17,7 +17,7 @@ const (
 	offlineKeep    = 1000               // newest undelivered messages indexed per source
 	uncountedKeep  = 1000               // newest uncounted seqs per conversation; below them, MySQL
 	uncountedTTL   = 7 * 24 * time.Hour // then MySQL is asked once more
-	hintTTL        = 10 * time.Minute   // a device retries within seconds; later the log and the table answer
+	hintTTL        = 2 * time.Minute    // a device retries within seconds; later the log and the table answer
 	projectBatch   = 256                // script calls in one round trip
 	raiseConvs     = 200                // conversations in one script call: Lua unpacks a few thousand values at most
 	projectTimeout = 5 * time.Second    // all round trips of one projection

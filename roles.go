@@ -49,11 +49,16 @@ func (a *App) openLogic(context.Context) error {
 		Accounts: accounts, Profiles: profiles, Index: storage.NewIndex(a.redis, a.db), Records: a.db,
 		Hints: storage.NewHints(a.redis), Limits: limits, Queue: a.producer, Sessions: routes,
 		Auth: a.auth, Filter: filter,
+		Presences: routes, Sight: a.db, Revocations: a.db, Bus: bus,
 		Node: newNode("api"), Notes: bus,
 		Now: time.Now, Log: log, Registerer: a.reg,
 	})
+	if err != nil {
+		return err
+	}
+	a.service.OnRevoked(a.auth.Revoked)
 	a.words = words
-	return err
+	return nil
 }
 
 // openJobs builds the workers.

@@ -137,7 +137,7 @@ func TestSocketContract_HasEveryCommandPushAndCloseCode(t *testing.T) {
 			}
 		case "send":
 			for _, m := range op.Messages {
-				pushes = append(pushes, m.name())
+				pushes = append(pushes, strings.TrimSuffix(m.name(), "_push"))
 			}
 		}
 	}
@@ -186,6 +186,8 @@ func TestSocketContract_FramesOfTheCodecKeepIt(t *testing.T) {
 		"synced":    synced,
 		"page":      protocol.Page{Items: []im.Message{message}},
 		"refreshed": protocol.Refreshed{ExpiresAt: 1},
+		"presences": protocol.Presences{Items: []protocol.Presence{{UserID: 12, Online: true}}},
+		"typed":     protocol.Typing{ConversationID: "d7-12"},
 		"pong":      protocol.Pong{Conversations: []protocol.Digest{{ConversationID: "c9"}}},
 	} {
 		frame, err := protocol.EncodeReply(protocol.Reply{ID: "1", Data: data})
@@ -204,13 +206,19 @@ func TestSocketContract_FramesOfTheCodecKeepIt(t *testing.T) {
 		protocol.PushReadSelf: protocol.CursorMoved{ConversationID: "d7-12", UserID: 7, ReadSeq: 3},
 		protocol.PushKicked:   protocol.Kicked{Code: "unauthenticated"},
 		protocol.PushContact:  protocol.ContactChanged{Kind: im.ContactRequested, Contact: asking},
+		protocol.PushPresence: protocol.Presence{UserID: 12, LastSeen: 1, Platforms: []string{"ios"}},
+		protocol.PushTyping:   protocol.TypingNow{ConversationID: "d7-12", UserID: 12, On: true, ExpiresMS: protocol.TypingExpires},
 		protocol.PushNudge:    struct{}{},
 	} {
 		frame, err := protocol.EncodePush(protocol.PushFrame{Push: push, Data: data})
 		if err != nil {
 			t.Fatal(err)
 		}
-		tryFrame(t, schemas, string(push), frame)
+		name := string(push)
+		if schemas.Components.Schemas["frame_"+name+"_push"] != nil { // a command has the bare name
+			name += "_push"
+		}
+		tryFrame(t, schemas, name, frame)
 	}
 }
 
@@ -242,6 +250,8 @@ var bodies = map[string]any{
 	"Request": protocol.Request{}, "Connect": protocol.Connect{}, "Connected": protocol.Connected{}, "Receipt": protocol.Receipt{},
 	"Sync": protocol.Sync{}, "History": protocol.History{}, "OfflinePull": protocol.OfflinePull{}, "Refresh": protocol.Refresh{},
 	"Refreshed": protocol.Refreshed{}, "Ping": protocol.Ping{}, "Pong": protocol.Pong{}, "Digest": protocol.Digest{},
+	"Presences": protocol.Presences{}, "Presence": protocol.Presence{}, "AskPresence": protocol.AskPresence{},
+	"Typing": protocol.Typing{}, "TypingNow": protocol.TypingNow{},
 	"Stored": protocol.Stored{}, "Rejected": protocol.Rejected{}, "CursorMoved": protocol.CursorMoved{}, "Kicked": protocol.Kicked{},
 }
 

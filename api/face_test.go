@@ -60,6 +60,7 @@ type fake struct {
 	lastIP      string
 	lastWait    bool
 	lastHandle  string
+	lastUsers   []im.UserID
 
 	lastUpdate   protocol.UpdateProfile
 	lastRequest  protocol.RequestContact
@@ -131,6 +132,10 @@ func (f *fake) Sync(_ context.Context, _ im.Identity, req protocol.Sync) (protoc
 		User: curlew, Full: true, Conversations: []protocol.Conversation{row}, Offline: []protocol.OfflineSource{source},
 		Position: im.Position{Epoch: "g1", Version: 9}, ContactsVersion: &version, ServerTime: 1792846180000, Limits: f.Limits(),
 	}, f.err()
+}
+func (f *fake) Presence(_ context.Context, _ im.Identity, users []im.UserID) (protocol.Presences, error) {
+	f.lastUsers = users
+	return protocol.Presences{Items: []protocol.Presence{{UserID: 12, Online: true, Platforms: []string{"ios"}}, {UserID: 7, LastSeen: 1}}}, f.err()
 }
 func (f *fake) Limits() protocol.Limits {
 	return protocol.Limits{MaxMessageBytes: 65536, MaxTextBytes: im.MaxTextBytes, MaxPage: 100, SendPerSecond: 20, SendBurst: 40}

@@ -19,6 +19,8 @@ type Chat interface {
 	OfflineSources(ctx context.Context, who im.Identity) (protocol.OfflineSources, error)
 	OfflinePull(ctx context.Context, who im.Identity, req protocol.OfflinePull) (protocol.Page, error)
 	Sync(ctx context.Context, who im.Identity, req protocol.Sync) (protocol.Synced, error)
+	// Presence is who of users is online, as far as the caller may see.
+	Presence(ctx context.Context, who im.Identity, users []im.UserID) (protocol.Presences, error)
 	// ServerSend sends for a backend, answered as SendAndWait.
 	ServerSend(ctx context.Context, req protocol.ServerSend, wait bool) (protocol.Sent, error)
 	Limits() protocol.Limits

@@ -48,6 +48,7 @@ var goodRequests = map[string]struct {
 	"withdrawContact":     {request{method: "DELETE", path: "/v1/contacts/requests/5", auth: asUser}, 204},
 	"acceptContact":       {request{method: "POST", path: "/v1/contacts/requests/5/accept", auth: asUser}, 200},
 	"refuseContact":       {request{method: "POST", path: "/v1/contacts/requests/5/refuse", auth: asUser}, 204},
+	"presence":            {request{method: "GET", path: "/v1/presence?users=12,7", auth: asUser}, 200},
 	"listBlocks":          {request{method: "GET", path: "/v1/blocks", auth: asUser}, 200},
 	"block":               {request{method: "PUT", path: "/v1/blocks/12", auth: asUser}, 204},
 	"unblock":             {request{method: "DELETE", path: "/v1/blocks/12", auth: asUser}, 204},

@@ -114,6 +114,7 @@ func (s *Server) routes() error {
 	v1.DELETE("/contacts/requests/:request", s.handle(s.withdrawContact))
 	v1.POST("/contacts/requests/:request/accept", s.handle(s.acceptContact))
 	v1.POST("/contacts/requests/:request/refuse", s.handle(s.refuseContact))
+	v1.GET("/presence", s.handle(s.presence))
 	v1.GET("/blocks", s.handle(s.listBlocks))
 	v1.PUT("/blocks/:user", s.handle(s.setBlock(true)))
 	v1.DELETE("/blocks/:user", s.handle(s.setBlock(false)))

@@ -22,10 +22,15 @@ func (c *Client) serve(ctx context.Context, cn *conn, heartbeat time.Duration) (
 	}
 	catchUp := func() error {
 		if synced {
+			if c.owesWatch() {
+				c.watchAgain(ctx, cn)
+			}
 			return c.beat(ctx, cn)
 		}
 		err := c.sync(ctx, cn)
-		synced = err == nil
+		if synced = err == nil; synced {
+			c.watchAgain(ctx, cn)
+		}
 		return err
 	}
 	beat := time.NewTicker(heartbeat)
@@ -207,10 +212,30 @@ func (c *Client) follow(ctx context.Context, cn *conn, p push) error {
 		if c.opt.OnContact != nil {
 			c.opt.OnContact(m)
 		}
+	case protocol.PushPresence:
+		return told(p, c.opt.OnPresence)
+	case protocol.PushTyping:
+		return told(p, c.opt.OnTyping)
+	case protocol.PushKicked:
+		return told(p, c.opt.OnKicked)
 	case protocol.PushNudge:
+		c.watchAgain(ctx, cn)
 		return c.beat(ctx, cn)
 	}
 	return nil // an unknown push is from a newer server
+}
+
+// told hands a push to the application, where it wants to hear of it.
+func told[T any](p push, hear func(T)) error {
+	if hear == nil {
+		return nil
+	}
+	var v T
+	if err := json.Unmarshal(p.data, &v); err != nil {
+		return fmt.Errorf("push %s: %w", p.kind, err)
+	}
+	hear(v)
+	return nil
 }
 
 // arrived takes a pushed message: shown if it is next, pulled for if it is not [C2].

@@ -35,6 +35,12 @@ type Options struct {
 	// OnContact tells what happened between this user and another. What was missed while
 	// away shows by Synced.ContactsVersion; HTTP.ContactsSince brings it.
 	OnContact func(protocol.ContactChanged)
+	// OnPresence tells of those who are watched (Watch), OnTyping of the other side; it
+	// holds for ExpiresMS. Both may be missing.
+	OnPresence func(protocol.Presence)
+	OnTyping   func(protocol.TypingNow)
+	// OnKicked tells why the server is about to close, right before it does.
+	OnKicked func(protocol.Kicked)
 	// OnAcked tells that the server has taken this device's delivered ack. It runs on
 	// the connection's reading goroutine: it must not block.
 	OnAcked func(im.ConversationID, im.Seq)
@@ -100,6 +106,9 @@ type Client struct {
 	inFlight int           // sends without an answer on conn
 	hold     time.Time     // the server said not before
 	wake     chan struct{} // capacity 1: something to send
+	watched  map[im.UserID]bool
+	// unwatched says that conn does not watch all of watched.
+	unwatched bool
 }
 
 // New makes a client; nothing happens before Run.
@@ -122,6 +131,7 @@ func New(opt Options) *Client {
 		byID:     make(map[im.ClientMsgID]*Outgoing),
 		threads:  make(map[im.ConversationID]*thread),
 		wake:     make(chan struct{}, 1),
+		watched:  make(map[im.UserID]bool),
 	}
 	for id, seq := range opt.Have {
 		c.threads[id] = &thread{have: seq}

@@ -22,8 +22,9 @@ const (
 type revocations struct {
 	s *Server
 
-	mu     sync.Mutex // guards recent
+	mu     sync.Mutex // guards what follows
 	recent []revoked
+	known  map[uint64]bool // the IDs in recent
 }
 
 type revoked struct {
@@ -31,17 +32,9 @@ type revoked struct {
 	at time.Time
 }
 
-// take acts on what logic tells; to be told again changes nothing.
+// take acts on what logic tells; each of its processes may tell it.
 func (r *revocations) take(all []im.Revocation) {
-	now := time.Now()
-	r.mu.Lock()
-	for _, what := range all {
-		if what.Hidden == 0 {
-			r.recent = append(r.recent, revoked{what, now})
-		}
-	}
-	r.forget(now)
-	r.mu.Unlock()
+	all = r.remember(all, time.Now())
 	var found []*conn
 	for i := range all {
 		if all[i].Hidden != 0 {
@@ -57,6 +50,24 @@ func (r *revocations) take(all []im.Revocation) {
 			}
 		}
 	}
+}
+
+// remember leaves out what was told before.
+func (r *revocations) remember(all []im.Revocation, now time.Time) (news []im.Revocation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known == nil {
+		r.known = make(map[uint64]bool)
+	}
+	for _, what := range all {
+		if !r.known[what.ID] {
+			r.known[what.ID] = true
+			r.recent = append(r.recent, revoked{what, now})
+			news = append(news, what)
+		}
+	}
+	r.forget(now)
+	return news
 }
 
 // check says how a session ends that may not begin.
@@ -77,6 +88,9 @@ func (r *revocations) forget(now time.Time) {
 	old := max(0, len(r.recent)-revokedMost)
 	for old < len(r.recent) && now.Sub(r.recent[old].at) > revokedFor {
 		old++
+	}
+	for _, what := range r.recent[:old] {
+		delete(r.known, what.ID)
 	}
 	if r.recent = r.recent[old:]; len(r.recent) == 0 {
 		r.recent = nil

@@ -208,6 +208,10 @@ func (c *carrier) told(t *protocol.Told) {
 		c.open.Store(false)
 		return
 	}
+	if len(t.Revoked) > 0 {
+		c.u.revoked(t.Revoked)
+		return
+	}
 	c.mu.Lock()
 	call := c.take(t.Request)
 	c.heard = time.Now()
@@ -224,7 +228,7 @@ func (c *carrier) told(t *protocol.Told) {
 		call.connect(protocol.ConnectAnswer{Session: t.Session, Frame: t.Frame, Close: t.Close})
 		return
 	}
-	call.handle(protocol.Answer{Frame: t.Frame, Identity: t.Identity, Close: t.Close})
+	call.handle(protocol.Answer{Frame: t.Frame, Identity: t.Identity, Close: t.Close, Watch: t.Watch})
 }
 
 // take removes a pending call, nil where it is answered already; c.mu is held. Who

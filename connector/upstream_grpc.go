@@ -89,6 +89,7 @@ type GRPCUpstream struct {
 	links   []*link
 	turn    atomic.Uint32
 	met     *upstreamMetrics
+	tell    atomic.Pointer[func([]im.Revocation)]
 
 	mu   sync.RWMutex // guards pins
 	pins map[im.SessionID]*pin
@@ -303,6 +304,15 @@ func (u *GRPCUpstream) Handle(ctx context.Context, s *im.Session, message []byte
 			call.fail(im.ErrOverloaded)
 			return
 		}
+	}
+}
+
+// OnRevoked implements Revoker.
+func (u *GRPCUpstream) OnRevoked(tell func([]im.Revocation)) { u.tell.Store(&tell) }
+
+func (u *GRPCUpstream) revoked(all []im.Revocation) {
+	if tell := u.tell.Load(); tell != nil {
+		(*tell)(all)
 	}
 }
 

@@ -30,6 +30,8 @@ type upLogic struct {
 	refuse atomic.Bool // connects
 	active map[im.SessionID]int
 	double atomic.Bool // two messages of one connection at once
+	left   []im.SessionID
+	revoke func([]im.Revocation)
 }
 
 func newUpLogic() *upLogic {
@@ -65,6 +67,14 @@ func (f *upLogic) Handle(_ context.Context, s *im.Session, m []byte, answer func
 	f.mu.Unlock()
 	answer(protocol.Answer{Frame: m})
 }
+
+func (f *upLogic) Left(s *im.Session) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left = append(f.left, s.ID)
+}
+
+func (f *upLogic) OnRevoked(tell func([]im.Revocation)) { f.revoke = tell }
 
 func (f *upLogic) handled(id im.SessionID) []int {
 	f.mu.Lock()
@@ -561,6 +571,8 @@ func (upEcho) Connect(_ context.Context, h protocol.Hello, _ []byte, answer func
 	answer(protocol.ConnectAnswer{Session: &im.Session{ID: h.Session, Identity: im.Identity{User: 7}}})
 }
 
+func (upEcho) Left(*im.Session)                {}
+func (upEcho) OnRevoked(func([]im.Revocation)) {}
 func (upEcho) Handle(_ context.Context, _ *im.Session, m []byte, answer func(protocol.Answer)) {
 	answer(protocol.Answer{Frame: m})
 }

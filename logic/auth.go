@@ -19,14 +19,13 @@ import (
 )
 
 // Kicker tells every node to close connections of a user with 4401, all of them
-// where device is empty. Best effort: sessions check their versions again with each
-// heartbeat.
+// where device is empty. Best effort: the list of revocations is read each second.
 type Kicker interface {
 	Kick(ctx context.Context, user im.UserID, device im.DeviceID) error
 }
 
 // AuthDeps is what Auth is built from. Names and Kick may be nil: names are then not
-// filtered, and a revoked session ends at its next heartbeat.
+// filtered, and a revoked session ends when the list of revocations is read next.
 type AuthDeps struct {
 	Accounts Accounts
 	Profiles Profiles
@@ -278,13 +277,13 @@ func (a *Auth) Recheck(ctx context.Context, id im.Identity, fresh time.Duration)
 	return a.states.check(ctx, id, fresh)
 }
 
-// closeSessions is best effort: the heartbeat finds what it misses.
+// closeSessions is best effort: the list of revocations ends what it misses.
 func (a *Auth) closeSessions(ctx context.Context, u im.UserID, d im.DeviceID) {
 	if a.kick == nil {
 		return
 	}
 	if err := a.kick.Kick(ctx, u, d); err != nil {
-		a.log.Warn("revoked sessions not told, they end at their next heartbeat", "user", u, "device", d, "err", err)
+		a.log.Warn("revoked sessions not told, they end when the list of revocations is read", "user", u, "device", d, "err", err)
 	}
 }
 

@@ -134,7 +134,13 @@ func (s *authStates) revoke(u im.UserID, d im.DeviceID) {
 	s.flight.Forget(u.String() + "/" + string(d))
 }
 
-// forgetUser does so for all devices, after a password change. It walks the whole
+// forget has MySQL asked next time.
+func (s *authStates) forget(k stateKey) {
+	s.flight.Forget(k.user.String() + "/" + string(k.device))
+	s.entries.Remove(k)
+}
+
+// forgetUser refuses all of a user's devices, after a password change. It walks the whole
 // copy, some milliseconds, which so rare an act may cost.
 func (s *authStates) forgetUser(u im.UserID) {
 	for _, key := range s.entries.Keys() {

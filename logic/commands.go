@@ -37,6 +37,11 @@ func (s *Service) Handle(ctx context.Context, session *im.Session, message []byt
 		answer(protocol.Answer{Frame: s.reply(req.ID, nil, im.ErrForbidden), Close: closeOf(im.ErrForbidden)})
 	case protocol.CmdRefresh:
 		s.handleRefresh(ctx, session, req, answer)
+	case protocol.CmdPresence:
+		s.handlePresence(ctx, session, req, answer)
+	case protocol.CmdTyping:
+		data, err := decoded(req, func(r protocol.Typing) (protocol.Typing, error) { return r, s.types(ctx, session, r) })
+		s.answer(req, data, err, answer)
 	case protocol.CmdPing:
 		data, err := decoded(req, func(p protocol.Ping) (protocol.Pong, error) { return s.ping(ctx, session, p) })
 		s.answer(req, data, err, answer)
@@ -152,7 +157,7 @@ func (s *Service) encode(r protocol.Reply, cause error) []byte {
 func (s *Service) count(cmd protocol.Command, err error) {
 	switch cmd {
 	case protocol.CmdConnect, protocol.CmdSend, protocol.CmdAck, protocol.CmdRead, protocol.CmdSync,
-		protocol.CmdHistory, protocol.CmdOffline, protocol.CmdRefresh, protocol.CmdPing:
+		protocol.CmdHistory, protocol.CmdOffline, protocol.CmdRefresh, protocol.CmdPing, protocol.CmdPresence, protocol.CmdTyping:
 	default:
 		cmd = "unknown"
 	}

@@ -40,7 +40,7 @@ func TestConnect_MakesASession(t *testing.T) {
 	if a.Close.Code != 0 || a.Session == nil {
 		t.Fatalf("%+v %s", a.Close, a.Frame)
 	}
-	want := im.Session{Identity: annsPhone, ID: "s1", Node: "n9", IP: "::1"}
+	want := im.Session{Identity: annsPhone, ID: "s1", Node: "n9", IP: "::1", Since: 1767225600000, Policy: im.DevicesAll}
 	want.Platform = "ios"
 	if *a.Session != want {
 		t.Fatalf("%+v", a.Session)

@@ -15,6 +15,10 @@ type Config struct {
 	// DevicesPerUser bounds the devices of one user that are connected at the same time
 	// (default 10; negative: no bound).
 	DevicesPerUser int
+	// DevicePolicy says which devices of one user may be connected at the same time: all
+	// (default), one_per_platform or one. The newer wins; the older is told and closed
+	// with 4409. Its login stands: it may connect again, and then is the newer.
+	DevicePolicy im.DevicePolicy
 	// SendPerSecond and SendBurst bound what one user sends, over all nodes and
 	// protocols (default 20/s, burst 40; a negative rate: no bound).
 	SendPerSecond int
@@ -50,6 +54,7 @@ const (
 func (c Config) WithDefaults() Config {
 	or(&c.Heartbeat, 25*time.Second)
 	or(&c.DevicesPerUser, 10)
+	or(&c.DevicePolicy, im.DevicesAll)
 	or(&c.SendPerSecond, 20)
 	or(&c.SendBurst, 40)
 	or(&c.MembershipTTL, 2*time.Second)
@@ -75,6 +80,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Heartbeat < time.Second || c.Heartbeat > 30*time.Second:
 		return fmt.Errorf("logic.heartbeat: %s is not within 1s and 30s", c.Heartbeat)
+	case c.DevicePolicy.Validate() != nil:
+		return fmt.Errorf("logic.device_policy: %q is none of all, one_per_platform, one", c.DevicePolicy)
 	case c.SendBurst < 1:
 		return fmt.Errorf("logic.send_burst: %d is below 1", c.SendBurst)
 	case c.MembershipTTL < 0 || c.MembershipTTL > 2*time.Second:

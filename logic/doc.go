@@ -10,8 +10,11 @@
 //	[L5] what is not yours answers as what does not exist
 //	[L6] the same client message ID with other content is refused where the hint is
 //	     still known, and rejected after acceptance where it is not
-//	[L7] a revoked token's connections end within one heartbeat, even if the kick is lost:
-//	     at their next ping, or their first other message after it was due
+//	[L7] a revoked token's connections end within 5 s, even if the kick is lost: by the
+//	     list of revocations, read each second; while MySQL is away at their next ping
+//	     after it, or their first other message after that was due
 //	[L8] a change of contacts moves the version of each side it changes: what a device
 //	     was not pushed it learns by asking since its own
+//	[L9] presence and typing are for contacts and for who shares a conversation, unless
+//	     blocked; to anybody else a user is offline, as one that does not exist
 package logic

@@ -12,6 +12,8 @@ type metrics struct {
 	stale    prometheus.Counter
 	waiters  prometheus.Gauge
 	late     prometheus.Counter
+	untyped  prometheus.Counter
+	unseen   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -42,6 +44,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Waits for stored that ended with accepted.",
 		}),
 	}
-	reg.MustRegister(m.requests, m.send, m.refused, m.stale, m.waiters, m.late)
+	m.untyped = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "curlew_logic_typing_lost_total",
+		Help: "Typing that could not be told.",
+	})
+	m.unseen = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "curlew_logic_seen_lost_total",
+		Help: "Times at which a device was seen that were not kept: too many wait for MySQL.",
+	})
+	reg.MustRegister(m.requests, m.send, m.refused, m.stale, m.waiters, m.late, m.untyped, m.unseen)
 	return m
 }

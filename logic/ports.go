@@ -138,6 +138,31 @@ type Sessions interface {
 	Sessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error)
 }
 
+// Presences reads who is online, from the sessions and the leases of their nodes:
+// im.ErrCache while Redis is away. Every user asked for is in the answer.
+type Presences interface {
+	Presence(ctx context.Context, users []im.UserID) (map[im.UserID]im.Presence, error)
+}
+
+// Sight is what MySQL knows of presence.
+type Sight interface {
+	// Visible is whom of users the viewer may see, each with when they were last seen
+	// (Unix milliseconds, 0: never).
+	Visible(ctx context.Context, viewer im.UserID, users []im.UserID) (map[im.UserID]int64, error)
+	// MarkSeen raises when devices were last seen.
+	MarkSeen(ctx context.Context, seen []im.DeviceSeen) error
+}
+
+// Revocations is the list of what open sessions must learn.
+type Revocations interface {
+	// Revocations are those above an ID, in its order. One may be committed later than
+	// others above it.
+	Revocations(ctx context.Context, after uint64, limit int) ([]im.Revocation, error)
+	// LastRevocation is the ID of the newest; 0 where there is none.
+	LastRevocation(ctx context.Context) (uint64, error)
+	ForgetRevocations(ctx context.Context, age time.Duration) error
+}
+
 // Bus carries push batches (api/protocol.AppendDelivery) to nodes. Best effort.
 type Bus interface {
 	Publish(ctx context.Context, batches map[im.NodeID][]byte) error

@@ -49,6 +49,9 @@ func (b *bridge) run() error {
 	cancel()
 	workers.Wait()
 	writer.Wait()
+	for _, c := range b.conns { // they may go on over another stream, and are seen there
+		b.left(c)
+	}
 	return err
 }
 
@@ -99,6 +102,7 @@ func (b *bridge) take(ctx context.Context, a protocol.Ask, workers *sync.WaitGro
 		c.gone = true
 		if !c.busy {
 			delete(b.conns, a.Conn)
+			b.left(c)
 		}
 		return nil
 	}
@@ -110,6 +114,13 @@ func (b *bridge) take(ctx context.Context, a protocol.Ask, workers *sync.WaitGro
 	return nil
 }
 
+// left says that a connection's session has ended.
+func (b *bridge) left(c *bridgeConn) {
+	if c.session != nil {
+		b.handler.Left(c.session)
+	}
+}
+
 // work handles a connection's messages until none is left.
 func (b *bridge) work(ctx context.Context, number uint64, c *bridgeConn) {
 	for {
@@ -118,6 +129,7 @@ func (b *bridge) work(ctx context.Context, number uint64, c *bridgeConn) {
 			c.busy = false
 			if c.gone || (c.session == nil && len(c.queue) == 0) {
 				delete(b.conns, number) // ended, or refused
+				b.left(c)
 			}
 			b.mu.Unlock()
 			return
@@ -160,7 +172,7 @@ func (b *bridge) handle(ctx context.Context, c *bridgeConn, session *im.Session,
 		done(protocol.Told{Close: protocol.Close{Code: protocol.CloseInternal, Reason: "unknown session"}})
 	default:
 		b.handler.Handle(ctx, session, a.Message, func(r protocol.Answer) {
-			done(protocol.Told{Identity: r.Identity, Frame: r.Frame, Close: r.Close})
+			done(protocol.Told{Identity: r.Identity, Frame: r.Frame, Close: r.Close, Watch: r.Watch})
 		})
 	}
 }

@@ -60,6 +60,10 @@ func (c GRPCServerConfig) Validate() error {
 type GRPCHandler interface {
 	Connect(ctx context.Context, hello protocol.Hello, message []byte, answer func(protocol.ConnectAnswer))
 	Handle(ctx context.Context, s *im.Session, message []byte, answer func(protocol.Answer))
+	// Left is called when an accepted session has ended, or can no longer be reached.
+	Left(s *im.Session)
+	// OnRevoked has tell called with what connectors must learn.
+	OnRevoked(tell func([]im.Revocation))
 }
 
 const (
@@ -83,10 +87,24 @@ type GRPCServer struct {
 	server  *grpc.Server
 	lis     net.Listener
 
-	mu    sync.Mutex // guards open
-	open  map[*bridge]struct{}
-	drain bool
+	mu      sync.Mutex // guards what follows
+	open    map[*bridge]struct{}
+	drain   bool
+	revoked []toldRevocations // lately, for streams that open later
 }
+
+// toldRevocations were told at that time.
+type toldRevocations struct {
+	all []im.Revocation
+	at  time.Time
+}
+
+// revokedKept is for how long a connector may have been without us and still learn
+// all; revokedKeptMost bounds what is kept, in batches.
+const (
+	revokedKept     = time.Minute
+	revokedKeptMost = 1000
+)
 
 // NewGRPCServer listens at once, so that a taken address is told at start; Run serves.
 func NewGRPCServer(cfg GRPCServerConfig, handler GRPCHandler, log *slog.Logger, reg prometheus.Registerer) (*GRPCServer, error) {
@@ -104,6 +122,7 @@ func NewGRPCServer(cfg GRPCServerConfig, handler GRPCHandler, log *slog.Logger, 
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_logic_grpc_streams",
 			Help: "Streams of connectors."})}
 	reg.MustRegister(s.streams)
+	handler.OnRevoked(s.tellRevoked)
 	s.server = grpc.NewServer(
 		grpc.ForceServerCodec(protocol.BridgeCodec{}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -157,6 +176,9 @@ func (s *GRPCServer) carry(stream grpc.ServerStream) error {
 		return status.Error(codes.Unavailable, "stopping")
 	}
 	s.open[b] = struct{}{}
+	for _, r := range s.revoked {
+		b.tell(&protocol.Told{Revoked: r.all})
+	}
 	s.mu.Unlock()
 	s.streams.Inc()
 	defer func() {
@@ -169,6 +191,20 @@ func (s *GRPCServer) carry(stream grpc.ServerStream) error {
 		return err
 	}
 	return b.run()
+}
+
+// tellRevoked tells every connector.
+func (s *GRPCServer) tellRevoked(all []im.Revocation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, old := time.Now(), max(0, len(s.revoked)+1-revokedKeptMost)
+	for old < len(s.revoked) && now.Sub(s.revoked[old].at) > revokedKept {
+		old++
+	}
+	s.revoked = append(s.revoked[old:], toldRevocations{all, now})
+	for b := range s.open {
+		b.tell(&protocol.Told{Revoked: all})
+	}
 }
 
 // known compares the token in constant time.

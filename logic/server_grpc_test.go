@@ -50,6 +50,8 @@ func (accepting) Connect(_ context.Context, h protocol.Hello, _ []byte, answer f
 	answer(protocol.ConnectAnswer{Session: &im.Session{ID: h.Session, Identity: annsPhone}})
 }
 
+func (accepting) Left(*im.Session)                {}
+func (accepting) OnRevoked(func([]im.Revocation)) {}
 func (accepting) Handle(_ context.Context, s *im.Session, m []byte, answer func(protocol.Answer)) {
 	answer(protocol.Answer{Frame: append([]byte(s.ID+": "), m...)})
 }

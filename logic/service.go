@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,11 @@ type Service struct {
 	senders *senders
 	limit   *sendLimit
 	waiters *waiters
+	asks    *limiter // of questions about presence
+	sights  *sights
+	typing  *typing
+	seen    *seen
+	revoked *revocations
 }
 
 // Deps are the ports a Service works with, all of them required but Notes.
@@ -39,6 +45,11 @@ type Deps struct {
 	Sessions Sessions
 	Auth     Authenticator
 	Filter   Filter
+
+	Presences   Presences
+	Sight       Sight
+	Revocations Revocations
+	Bus         Bus
 
 	// Node is the channel on which this process hears of what its HTTP requests sent.
 	// It is not the node of a connector in the same process: each would have to read
@@ -70,11 +81,30 @@ func NewService(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s.waiters = newWaiters(cfg.Waiters, s.metrics)
+	s.asks = newLimiter(deps.Limits, deps.Now)
+	s.sights = newSights(cfg, deps)
+	s.typing = newTyping(cfg.Copies)
+	s.seen = newSeen(cfg, deps, s.metrics)
+	s.revoked = &revocations{from: deps.Revocations, log: deps.Log, timeout: cfg.StoreTimeout}
 	return s, nil
 }
 
-// Run listens for the notes about what was stored, until ctx ends.
+// Run does what is not the answer to a request until ctx ends: it listens for the notes
+// about what was stored, tells what was revoked and who has stopped typing, and notes
+// when devices were seen.
 func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.listen(ctx) })
+	wg.Go(func() { s.revoked.run(ctx) })
+	wg.Go(func() { s.seen.run(ctx) })
+	wg.Go(func() { s.runTyping(ctx) })
+	<-ctx.Done()
+	wg.Wait()
+	return nil
+}
+
+// listen hears what was stored.
+func (s *Service) listen(ctx context.Context) {
 	for s.deps.Notes != nil && ctx.Err() == nil {
 		err := s.deps.Notes.Subscribe(ctx, s.deps.Node, s.waiters.hear, func() {})
 		if ctx.Err() != nil {
@@ -86,8 +116,6 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
-	<-ctx.Done()
-	return nil
 }
 
 // Limits are what a client should keep to; a rate of 0 is unlimited.

@@ -62,7 +62,10 @@ func (s *Service) connect(ctx context.Context, hello protocol.Hello, req protoco
 	if err != nil {
 		return nil, none, err
 	}
-	return &im.Session{Identity: who, ID: hello.Session, Node: hello.Node, IP: hello.IP}, protocol.Connected{
+	session := &im.Session{Identity: who, ID: hello.Session, Node: hello.Node, IP: hello.IP,
+		Since: s.now().UnixMilli(), Policy: s.cfg.DevicePolicy}
+	s.seen.note(session, seenNow)
+	return session, protocol.Connected{
 		SessionID:   hello.Session,
 		User:        profile,
 		ExpiresAt:   who.ExpiresAt,
@@ -84,7 +87,7 @@ func (s *Service) roomForDevice(ctx context.Context, who im.Identity) error {
 	}
 	others := 0
 	for _, ref := range all[who.User] {
-		if ref.Device != who.Device {
+		if ref.Device != who.Device && !s.replaces(who, ref) {
 			others++
 		}
 	}
@@ -93,6 +96,24 @@ func (s *Service) roomForDevice(ctx context.Context, who im.Identity) error {
 	}
 	return nil
 }
+
+// replaces says that the policy ends ref when who connects.
+func (s *Service) replaces(who im.Identity, ref im.SessionRef) bool {
+	switch s.cfg.DevicePolicy {
+	case im.DevicesOne:
+		return true
+	case im.DevicesOnePerPlatform:
+		return ref.Platform == who.Platform
+	}
+	return false
+}
+
+// Left notes when an accepted session has ended.
+func (s *Service) Left(session *im.Session) { s.seen.note(session, seenNow) }
+
+// OnRevoked has tell called with what open sessions must learn, within 2 s of its
+// commit, while Run is running. tell returns at once.
+func (s *Service) OnRevoked(tell func([]im.Revocation)) { s.revoked.listen(tell) }
 
 // closeOf is how a connection ends that could not be accepted: as the table of codes
 // says, else to come back later where that may help, else as one never authenticated.
@@ -127,6 +148,7 @@ func (s *Service) refresh(ctx context.Context, session *im.Session, r protocol.R
 // ping answers what differs from the client's position, and ends a session whose
 // token was revoked while the kick got lost ([L7]).
 func (s *Service) ping(ctx context.Context, session *im.Session, p protocol.Ping) (protocol.Pong, error) {
+	s.seen.note(session, seenEvery)
 	ctx, cancel := s.within(ctx)
 	defer cancel()
 	pong, err := s.digest(ctx, session.User, p.Position)

@@ -46,6 +46,11 @@ type world struct {
 	say      func(text string) (string, error)
 	produce  func(im.Task, func(error))
 	notes    chan []byte
+	friends  map[pair]bool // may see each other, beside who is not there at all
+	presence map[im.UserID]im.Presence
+	lastSeen map[im.UserID]int64
+	marked   []im.DeviceSeen
+	revoking []im.Revocation
 	queried  im.HistoryQuery
 }
 
@@ -64,7 +69,8 @@ func newWorld() *world {
 		members: map[im.SendKey]im.Member{}, states: map[im.ConversationID]im.ConversationState{},
 		stored: map[im.SendKey]im.StoredRef{}, hints: map[im.SendKey]im.StoredRef{},
 		sessions: map[im.UserID][]im.SessionRef{}, notes: make(chan []byte, 8),
-		tokens: map[string]im.Identity{"good": annsPhone},
+		tokens:  map[string]im.Identity{"good": annsPhone},
+		friends: map[pair]bool{}, presence: map[im.UserID]im.Presence{}, lastSeen: map[im.UserID]int64{},
 	}
 	for u, handle := range map[im.UserID]string{ann: "ann", bob: "bob", eve: "eve"} {
 		w.users[u] = im.Profile{ID: u, Handle: handle, Nickname: handle}
@@ -88,7 +94,7 @@ func (w *world) serviceAt(t testing.TB, cfg Config, now func() time.Time) *Servi
 	t.Helper()
 	s, err := NewService(cfg, Deps{
 		Accounts: w, Profiles: w, Index: w, Records: w, Hints: w, Limits: w, Queue: w, Sessions: w,
-		Auth: w, Filter: w, Notes: w, Node: "n1", Now: now, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		Auth: w, Filter: w, Presences: w, Sight: w, Revocations: w, Bus: w, Notes: w, Node: "n1", Now: now, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -278,6 +284,71 @@ func (w *world) Produce(t im.Task, done func(error)) {
 
 func (w *world) Sessions(ctx context.Context, _ []im.UserID) (map[im.UserID][]im.SessionRef, error) {
 	return w.sessions, w.called(ctx, "Sessions")
+}
+
+func (w *world) Presence(ctx context.Context, users []im.UserID) (map[im.UserID]im.Presence, error) {
+	if err := w.called(ctx, "Presence"); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[im.UserID]im.Presence{}
+	for _, u := range users {
+		out[u] = w.presence[u]
+	}
+	return out, nil
+}
+
+func (w *world) Visible(ctx context.Context, viewer im.UserID, users []im.UserID) (map[im.UserID]int64, error) {
+	if err := w.called(ctx, "Visible"); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[im.UserID]int64{}
+	for _, u := range users {
+		if w.friends[pair{viewer, u}] && !w.blocked[pair{viewer, u}] {
+			out[u] = w.lastSeen[u]
+		}
+	}
+	return out, nil
+}
+
+func (w *world) MarkSeen(ctx context.Context, seen []im.DeviceSeen) error {
+	if err := w.called(ctx, "MarkSeen"); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.marked = append(w.marked, seen...)
+	return nil
+}
+
+func (w *world) Revocations(ctx context.Context, after uint64, limit int) (page []im.Revocation, err error) {
+	if err := w.called(ctx, "Revocations"); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.revoking {
+		if r.ID > after && len(page) < limit {
+			page = append(page, r)
+		}
+	}
+	return page, nil
+}
+
+func (w *world) LastRevocation(ctx context.Context) (last uint64, err error) {
+	w.mu.Lock()
+	for _, r := range w.revoking {
+		last = max(last, r.ID)
+	}
+	w.mu.Unlock()
+	return last, w.called(ctx, "LastRevocation")
+}
+
+func (w *world) ForgetRevocations(ctx context.Context, _ time.Duration) error {
+	return w.called(ctx, "ForgetRevocations")
 }
 
 func (w *world) Publish(ctx context.Context, batches map[im.NodeID][]byte) error {

@@ -23,6 +23,9 @@ const (
 	CmdOffline Command = "offline"
 	CmdRefresh Command = "refresh" // a newer access token for this session
 	CmdPing    Command = "ping"
+
+	CmdPresence Command = "presence" // who is online, now and from now on
+	CmdTyping   Command = "typing"   // to the other side; never stored
 )
 
 // Request is a frame from a client: {"id":"1","cmd":"send","data":{…}}.

@@ -114,14 +114,14 @@ func (r *routing) register(joins []join) {
 		default:
 			r.s.metrics.sessions.Inc()
 		}
-		if j.c.over.Load() { // gone meanwhile; leave may have come before add
+		why := r.s.revoked.check(j.c.session.Load()) // after it can be found
+		if why != open {
+			j.c.close(why)
+		}
+		if why != open || j.c.over.Load() { // gone meanwhile; leave may have come before add
 			if r.s.sessions.remove(j.c) {
 				r.s.metrics.sessions.Dec()
 			}
-			continue
-		}
-		if why := r.s.revoked.check(j.c.session.Load()); why != open { // after it can be found
-			j.c.close(why)
 			continue
 		}
 		entered = append(entered, j)

@@ -46,7 +46,7 @@ func (a *App) openLogic(context.Context) error {
 	a.producer = queue.NewProducer(a.cluster, im.LaneRealtime)
 	a.closers = append(a.closers, func() error { a.producer.Close(); return nil })
 	a.service, err = logic.NewService(a.cfg.Logic.Config, logic.Deps{
-		Accounts: accounts, Profiles: profiles, Index: storage.NewIndex(a.redis, a.db), Records: a.db,
+		Accounts: accounts, Profiles: profiles, Index: storage.NewIndex(a.redis, a.db), Records: a.db, Settings: storage.NewSettings(a.redis, a.db),
 		Hints: storage.NewHints(a.redis), Limits: limits, Queue: a.producer, Sessions: routes,
 		Auth: a.auth, Filter: filter,
 		Presences: routes, Sight: a.db, Revocations: a.db, Bus: bus,

@@ -188,6 +188,7 @@ func TestSocketContract_FramesOfTheCodecKeepIt(t *testing.T) {
 		"refreshed": protocol.Refreshed{ExpiresAt: 1},
 		"presences": protocol.Presences{Items: []protocol.Presence{{UserID: 12, Online: true}}},
 		"typed":     protocol.Typing{ConversationID: "d7-12"},
+		"settled":   settings,
 		"pong":      protocol.Pong{Conversations: []protocol.Digest{{ConversationID: "c9"}}},
 	} {
 		frame, err := protocol.EncodeReply(protocol.Reply{ID: "1", Data: data})
@@ -207,6 +208,7 @@ func TestSocketContract_FramesOfTheCodecKeepIt(t *testing.T) {
 		protocol.PushKicked:   protocol.Kicked{Code: "unauthenticated"},
 		protocol.PushContact:  protocol.ContactChanged{Kind: im.ContactRequested, Contact: asking},
 		protocol.PushPresence: protocol.Presence{UserID: 12, LastSeen: 1, Platforms: []string{"ios"}},
+		protocol.PushSettings: settings,
 		protocol.PushTyping:   protocol.TypingNow{ConversationID: "d7-12", UserID: 12, On: true, ExpiresMS: protocol.TypingExpires},
 		protocol.PushNudge:    struct{}{},
 	} {
@@ -251,6 +253,8 @@ var bodies = map[string]any{
 	"Sync": protocol.Sync{}, "History": protocol.History{}, "OfflinePull": protocol.OfflinePull{}, "Refresh": protocol.Refresh{},
 	"Refreshed": protocol.Refreshed{}, "Ping": protocol.Ping{}, "Pong": protocol.Pong{}, "Digest": protocol.Digest{},
 	"Presences": protocol.Presences{}, "Presence": protocol.Presence{}, "AskPresence": protocol.AskPresence{},
+	"Settings": protocol.Settings{}, "Draft": protocol.Draft{}, "ChangeSettings": protocol.ChangeSettings{}, "SettingsOf": protocol.SettingsOf{},
+	"DeleteConversation": protocol.DeleteConversation{}, "ConversationSettings": protocol.ConversationSettings{},
 	"Typing": protocol.Typing{}, "TypingNow": protocol.TypingNow{},
 	"Stored": protocol.Stored{}, "Rejected": protocol.Rejected{}, "CursorMoved": protocol.CursorMoved{}, "Kicked": protocol.Kicked{},
 }

@@ -67,6 +67,8 @@ type fake struct {
 	lastAfter    im.UserID
 	lastSince    *uint64
 	lastIncoming bool
+	lastSettings protocol.ChangeSettings
+	lastDelete   protocol.DeleteConversation
 }
 
 func (f *fake) err() error {
@@ -86,7 +88,13 @@ var message = im.Message{
 var row = protocol.Conversation{
 	ConversationID: "d7-12", Kind: "direct", Peer: &godwit, LastSeq: 42, LastMessage: &message,
 	DeliveredSeq: 40, ReadSeq: 39, Unread: 3, PeerDelivered: 41, PeerRead: 40,
+	FloorSeq: 3, Hidden: true, MarkedUnread: true, Settings: &settings.Settings,
 }
+
+var settings = protocol.ConversationSettings{ConversationID: "d7-12", FloorSeq: 3, Settings: protocol.Settings{
+	Version: 4, PinnedAt: 1792846180000, MutedUntil: im.MutedForever, MarkedSeq: 43, HiddenSeq: 42,
+	Draft: &protocol.Draft{Text: "low tide at", Device: "phone-1", ChangedAt: 1792846180000},
+}}
 
 var source = protocol.OfflineSource{ConversationID: "d7-12", Peer: &godwit, Count: 2, LastMessageID: message.ID, DeliveredSeq: 40, LastSeq: 42}
 
@@ -118,6 +126,14 @@ func (f *fake) History(_ context.Context, _ im.Identity, req protocol.History) (
 }
 func (f *fake) Receipts(_ context.Context, _ im.Identity, _ im.ConversationID, r protocol.Receipts) (protocol.Receipts, error) {
 	return r, f.err()
+}
+func (f *fake) ChangeSettings(_ context.Context, _ im.Identity, c im.ConversationID, req protocol.ChangeSettings) (protocol.ConversationSettings, error) {
+	f.lastSettings = req
+	return settings, f.err()
+}
+func (f *fake) DeleteConversation(_ context.Context, _ im.Identity, req protocol.DeleteConversation) (protocol.ConversationSettings, error) {
+	f.lastDelete = req
+	return settings, f.err()
 }
 func (f *fake) OfflineSources(context.Context, im.Identity) (protocol.OfflineSources, error) {
 	return protocol.OfflineSources{Items: []protocol.OfflineSource{source}}, f.err()

@@ -16,6 +16,8 @@ type Chat interface {
 	Conversation(ctx context.Context, who im.Identity, c im.ConversationID) (protocol.Conversation, error)
 	History(ctx context.Context, who im.Identity, req protocol.History) (protocol.Page, error)
 	Receipts(ctx context.Context, who im.Identity, c im.ConversationID, r protocol.Receipts) (protocol.Receipts, error)
+	ChangeSettings(ctx context.Context, who im.Identity, c im.ConversationID, req protocol.ChangeSettings) (protocol.ConversationSettings, error)
+	DeleteConversation(ctx context.Context, who im.Identity, req protocol.DeleteConversation) (protocol.ConversationSettings, error)
 	OfflineSources(ctx context.Context, who im.Identity) (protocol.OfflineSources, error)
 	OfflinePull(ctx context.Context, who im.Identity, req protocol.OfflinePull) (protocol.Page, error)
 	Sync(ctx context.Context, who im.Identity, req protocol.Sync) (protocol.Synced, error)

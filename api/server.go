@@ -122,6 +122,8 @@ func (s *Server) routes() error {
 	v1.POST("/messages", s.handle(s.send))
 	v1.GET("/conversations", s.handle(s.listConversations))
 	v1.GET("/conversations/:conversation", s.handle(s.conversation))
+	v1.DELETE("/conversations/:conversation", s.handle(s.deleteConversation))
+	v1.PATCH("/conversations/:conversation/settings", s.handle(s.changeSettings))
 	v1.GET("/conversations/:conversation/messages", s.handle(s.history))
 	v1.POST("/conversations/:conversation/receipts", s.handle(s.receipts))
 	v1.GET("/offline", s.handle(s.offlineSources))

@@ -54,6 +54,16 @@ func (s *Service) Handle(ctx context.Context, session *im.Session, message []byt
 	case protocol.CmdOffline:
 		data, err := decoded(req, func(r protocol.OfflinePull) (protocol.Page, error) { return s.OfflinePull(ctx, session.Identity, r) })
 		s.answer(req, data, err, answer)
+	case protocol.CmdSettings:
+		data, err := decoded(req, func(r protocol.SettingsOf) (protocol.ConversationSettings, error) {
+			return s.ChangeSettings(ctx, session.Identity, r.ConversationID, r.ChangeSettings)
+		})
+		s.answer(req, data, err, answer)
+	case protocol.CmdDelete:
+		data, err := decoded(req, func(r protocol.DeleteConversation) (protocol.ConversationSettings, error) {
+			return s.DeleteConversation(ctx, session.Identity, r)
+		})
+		s.answer(req, data, err, answer)
 	default:
 		s.answer(req, nil, im.ErrUnsupported, answer)
 	}
@@ -157,7 +167,8 @@ func (s *Service) encode(r protocol.Reply, cause error) []byte {
 func (s *Service) count(cmd protocol.Command, err error) {
 	switch cmd {
 	case protocol.CmdConnect, protocol.CmdSend, protocol.CmdAck, protocol.CmdRead, protocol.CmdSync,
-		protocol.CmdHistory, protocol.CmdOffline, protocol.CmdRefresh, protocol.CmdPing, protocol.CmdPresence, protocol.CmdTyping:
+		protocol.CmdHistory, protocol.CmdOffline, protocol.CmdRefresh, protocol.CmdPing, protocol.CmdPresence, protocol.CmdTyping,
+		protocol.CmdSettings, protocol.CmdDelete:
 	default:
 		cmd = "unknown"
 	}

@@ -17,4 +17,6 @@
 //	     was not pushed it learns by asking since its own
 //	[L9] presence and typing are for contacts and for who shares a conversation, unless
 //	     blocked; to anybody else a user is offline, as one that does not exist
+//	[L10] what a user sets for a conversation is the same on all of their devices: what
+//	     one was not pushed it learns by its position
 package logic

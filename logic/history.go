@@ -42,8 +42,12 @@ func (s *Service) History(ctx context.Context, who im.Identity, req protocol.His
 	if err != nil {
 		return protocol.Page{}, err
 	}
+	first := w.first
+	if first <= 1 {
+		first = 0
+	}
 	if nothing || w.empty {
-		return protocol.Page{Items: []im.Message{}}, nil
+		return protocol.Page{Items: []im.Message{}, FirstSeq: first}, nil
 	}
 	q.First, q.Last = w.first, w.last
 	found, err := s.deps.Records.History(ctx, q)
@@ -51,7 +55,7 @@ func (s *Service) History(ctx context.Context, who im.Identity, req protocol.His
 		return protocol.Page{}, fmt.Errorf("history: %w", storeError(err))
 	}
 	found = fit(found, q)
-	page := protocol.Page{Items: forReader(found.Items, who.User), HasMore: found.HasMoreBefore}
+	page := protocol.Page{Items: forReader(found.Items, who.User), HasMore: found.HasMoreBefore, FirstSeq: first}
 	switch {
 	case req.AfterSeq != nil:
 		page.HasMore = found.HasMoreAfter

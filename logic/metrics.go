@@ -14,6 +14,7 @@ type metrics struct {
 	late     prometheus.Counter
 	untyped  prometheus.Counter
 	unseen   prometheus.Counter
+	untold   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -52,6 +53,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "curlew_logic_seen_lost_total",
 		Help: "Times at which a device was seen that were not kept: too many wait for MySQL.",
 	})
-	reg.MustRegister(m.requests, m.send, m.refused, m.stale, m.waiters, m.late, m.untyped, m.unseen)
+	m.untold = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "curlew_logic_settings_untold_total",
+		Help: "Changes of settings that could not be pushed; devices learn them by their positions.",
+	})
+	reg.MustRegister(m.requests, m.send, m.refused, m.stale, m.waiters, m.late, m.untyped, m.unseen, m.untold)
 	return m
 }

@@ -96,8 +96,20 @@ type Index interface {
 	State(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error)
 	// Offline lists the sources with undelivered messages, newest first, at most limit.
 	Offline(ctx context.Context, u im.UserID, limit int) (sources []im.OfflineSource, degraded bool, err error)
-	// UnreadTotal is over all conversations.
-	UnreadTotal(ctx context.Context, u im.UserID) (total uint64, degraded bool, err error)
+	// UnreadTotal is over the whole list.
+	UnreadTotal(ctx context.Context, u im.UserID) (total im.UnreadTotal, degraded bool, err error)
+}
+
+// Settings keeps what users have set for their conversations, in MySQL and in the
+// projection that Index reads: im.ErrStore while MySQL is away.
+type Settings interface {
+	// ChangeSettings returns im.ErrNotFound where u was never in c, im.ErrConflict where
+	// the settings are at another version than was expected, im.FullError.
+	ChangeSettings(ctx context.Context, u im.UserID, c im.ConversationID, ch im.SettingsChange) (im.SettingsRow, error)
+	// DeleteConversation raises the floor, at most to the last seq.
+	DeleteConversation(ctx context.Context, u im.UserID, c im.ConversationID, upTo im.Seq) (im.SettingsRow, error)
+	// Drafts leaves out conversations without one.
+	Drafts(ctx context.Context, u im.UserID, convs []im.ConversationID) (map[im.ConversationID]im.Draft, error)
 }
 
 // Records reads stored messages and members, from MySQL.

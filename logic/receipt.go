@@ -45,6 +45,12 @@ func (s *Service) moveCursors(ctx context.Context, who im.Identity, c im.Convers
 		done(protocol.Receipts{}, err)
 		return
 	}
+	if r.ReadSeq > 0 && state.MarkedUnread() {
+		if err := s.unmark(ctx, who, c); err != nil {
+			done(protocol.Receipts{}, err)
+			return
+		}
+	}
 	at := protocol.Receipts{
 		DeliveredSeq: max(state.Delivered, min(r.DeliveredSeq, state.Top())),
 		ReadSeq:      max(state.Read, min(r.ReadSeq, state.Top())),

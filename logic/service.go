@@ -26,7 +26,7 @@ type Service struct {
 	senders *senders
 	limit   *sendLimit
 	waiters *waiters
-	asks    *limiter // of questions about presence
+	asks    *limiter // of questions about presence, and changes of settings
 	sights  *sights
 	typing  *typing
 	seen    *seen
@@ -39,6 +39,7 @@ type Deps struct {
 	Profiles Profiles
 	Index    Index
 	Records  Records
+	Settings Settings
 	Hints    Hints
 	Limits   Limits
 	Queue    Queue

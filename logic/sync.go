@@ -42,7 +42,7 @@ func (s *Service) Sync(ctx context.Context, who im.Identity, req protocol.Sync) 
 			if err != nil {
 				return protocol.Synced{}, fmt.Errorf("sync unread: %w", storeError(err))
 			}
-			out.UnreadTotal, out.Degraded = total, degraded
+			out.UnreadTotal, out.UnreadBadge, out.Degraded = total.All, total.Badge, degraded
 		}
 	}
 	if out.Full {
@@ -51,7 +51,7 @@ func (s *Service) Sync(ctx context.Context, who im.Identity, req protocol.Sync) 
 			return protocol.Synced{}, fmt.Errorf("sync list: %w", storeError(err))
 		}
 		states, out.Position, out.HasMore = list.States, list.Position, list.HasMore
-		out.UnreadTotal, out.Degraded = list.UnreadTotal, list.Degraded
+		out.UnreadTotal, out.UnreadBadge, out.Degraded = list.UnreadTotal, list.UnreadBadge, list.Degraded
 		out.Next = nextPage(list)
 	}
 	offline := protocol.OfflineSources{Items: []protocol.OfflineSource{}}
@@ -105,7 +105,7 @@ func (s *Service) Conversations(ctx context.Context, who im.Identity, before im.
 	rows, whole := s.rows(ctx, who.User, list.States)
 	return protocol.Conversations{
 		Items: rows, HasMore: list.HasMore, Next: nextPage(list),
-		UnreadTotal: list.UnreadTotal, Degraded: list.Degraded || !whole,
+		UnreadTotal: list.UnreadTotal, UnreadBadge: list.UnreadBadge, Degraded: list.Degraded || !whole,
 	}, nil
 }
 
@@ -139,10 +139,14 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 	rows = make([]protocol.Conversation, len(states))
 	peers := newPeerSet(u, len(states))
 	at := make(map[im.ConversationID]im.Seq, len(states))
+	var drafted []im.ConversationID
 	for _, st := range states {
 		peers.add(st.Conversation)
-		if top := st.Top(); top > 0 {
+		if top := st.Top(); top > st.Floor {
 			at[st.Conversation] = top
+		}
+		if st.Settings.DraftAt > 0 {
+			drafted = append(drafted, st.Conversation)
 		}
 	}
 	profiles, whole := s.peerProfiles(ctx, peers)
@@ -154,6 +158,8 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 			s.logUnlessAway("last messages", err)
 		}
 	}
+	drafts, read := s.drafts(ctx, u, drafted)
+	whole = whole && read
 	left := pageBytes
 	for i, st := range states {
 		rows[i] = protocol.Conversation{
@@ -167,11 +173,23 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 			Unread:         st.Unread,
 			PeerDelivered:  st.PeerDelivered,
 			PeerRead:       st.PeerRead,
+			FloorSeq:       st.Floor,
+			Hidden:         st.Top() > 0 && st.Hidden(),
+			MarkedUnread:   st.MarkedUnread(),
 		}
 		if m, ok := last[st.Conversation]; ok && len(m.Content) <= left {
 			left -= len(m.Content)
 			m = m.ForReader(u)
 			rows[i].LastMessage = &m
+		}
+		if st.Settings.Version > 0 {
+			var shown *im.Draft
+			if d, ok := drafts[st.Conversation]; ok && len(d.Text) <= left {
+				left -= len(d.Text)
+				shown = &d
+			}
+			settings := protocol.ShowSettings(st.Settings, shown)
+			rows[i].Settings = &settings
 		}
 	}
 	return rows, whole

@@ -52,6 +52,9 @@ type world struct {
 	marked   []im.DeviceSeen
 	revoking []im.Revocation
 	queried  im.HistoryQuery
+	rows     map[im.ConversationID]im.SettingsRow
+	changing []im.SettingsChange
+	drafted  map[im.ConversationID]im.Draft
 }
 
 const (
@@ -93,7 +96,7 @@ func (w *world) service(t testing.TB, cfg Config) *Service {
 func (w *world) serviceAt(t testing.TB, cfg Config, now func() time.Time) *Service {
 	t.Helper()
 	s, err := NewService(cfg, Deps{
-		Accounts: w, Profiles: w, Index: w, Records: w, Hints: w, Limits: w, Queue: w, Sessions: w,
+		Accounts: w, Profiles: w, Index: w, Records: w, Settings: w, Hints: w, Limits: w, Queue: w, Sessions: w,
 		Auth: w, Filter: w, Presences: w, Sight: w, Revocations: w, Bus: w, Notes: w, Node: "n1", Now: now, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -211,13 +214,39 @@ func (w *world) Offline(ctx context.Context, _ im.UserID, _ int) ([]im.OfflineSo
 	return w.offline, false, w.called(ctx, "Offline")
 }
 
-func (w *world) UnreadTotal(ctx context.Context, _ im.UserID) (uint64, bool, error) {
-	return 3, false, w.called(ctx, "UnreadTotal")
+func (w *world) UnreadTotal(ctx context.Context, _ im.UserID) (im.UnreadTotal, bool, error) {
+	return im.UnreadTotal{All: 3, Badge: 2}, false, w.called(ctx, "UnreadTotal")
 }
 
 func (w *world) History(ctx context.Context, q im.HistoryQuery) (im.HistoryPage, error) {
 	w.queried = q
 	return im.HistoryPage{Items: w.messages, HasMoreBefore: true}, w.called(ctx, "History")
+}
+
+func (w *world) ChangeSettings(ctx context.Context, _ im.UserID, c im.ConversationID, ch im.SettingsChange) (im.SettingsRow, error) {
+	w.changing = append(w.changing, ch)
+	return w.settingsRow(ctx, "ChangeSettings", c)
+}
+
+func (w *world) DeleteConversation(ctx context.Context, _ im.UserID, c im.ConversationID, upTo im.Seq) (im.SettingsRow, error) {
+	row, err := w.settingsRow(ctx, "DeleteConversation", c)
+	row.Floor = min(upTo, w.states[c].LastSeq)
+	return row, err
+}
+
+func (w *world) settingsRow(ctx context.Context, name string, c im.ConversationID) (im.SettingsRow, error) {
+	if err := w.called(ctx, name); err != nil {
+		return im.SettingsRow{}, err
+	}
+	row, ok := w.rows[c]
+	if !ok {
+		return row, im.ErrNotFound
+	}
+	return row, nil
+}
+
+func (w *world) Drafts(ctx context.Context, _ im.UserID, _ []im.ConversationID) (map[im.ConversationID]im.Draft, error) {
+	return w.drafted, w.called(ctx, "Drafts")
 }
 
 func (w *world) Member(ctx context.Context, c im.ConversationID, u im.UserID) (im.Member, error) {

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -40,7 +41,7 @@ func (x *Index) Changes(ctx context.Context, u im.UserID, since im.Position, lim
 
 func (x *Index) readChanges(ctx context.Context, u im.UserID, since im.Position, limit int) (im.Changes, im.Generation, error) {
 	token := getGeneration(ctx)
-	call := eval(ctx, changesScript, []string{stateKey(u), versKey(u)},
+	call := eval(ctx, changesScript, []string{stateKey(u), versKey(u), settingsKey(u)},
 		strconv.FormatUint(since.Version, 10), strconv.Itoa(limit+1))
 	if err := x.redis.exec(ctx, token, call); err != nil {
 		return im.Changes{}, "", err
@@ -50,10 +51,14 @@ func (x *Index) readChanges(ctx context.Context, u im.UserID, since im.Position,
 		return im.Changes{Void: true}, gen, nil
 	}
 	reply, err := call.Slice()
-	if err != nil || len(reply) != 5 {
+	if err != nil || len(reply) != 8 {
 		return im.Changes{}, gen, fmt.Errorf("changes script replied %v: %w", call.Val(), cacheError(err))
 	}
 	if seal, vers := text(reply[0]), text(reply[1]); gen == "" || seal != string(gen) || vers != "~"+string(gen) {
+		return im.Changes{}, gen, errUntrusted
+	}
+	late := trustSettings(gen, text(reply[5]), text(reply[6]))
+	if errors.Is(late, errUntrusted) {
 		return im.Changes{}, gen, errUntrusted
 	}
 	version := parseNumber(text(reply[2]))
@@ -62,6 +67,10 @@ func (x *Index) readChanges(ctx context.Context, u im.UserID, since im.Position,
 	}
 	moved, _ := reply[3].([]any)
 	packed, _ := reply[4].([]any)
+	settings, _ := reply[7].([]any)
+	if len(settings) != len(packed) {
+		return im.Changes{}, gen, fmt.Errorf("changes script replied %v: %w", call.Val(), im.ErrCache)
+	}
 	out := im.Changes{Position: im.Position{Epoch: gen, Version: version}}
 	if len(packed) > limit {
 		out.HasMore, packed = true, packed[:limit]
@@ -72,7 +81,10 @@ func (x *Index) readChanges(ctx context.Context, u im.UserID, since im.Position,
 		if err != nil {
 			return im.Changes{}, gen, fmt.Errorf("%w: %w", errUntrusted, err)
 		}
+		if s.Settings, err = unpackSettings(text(settings[i])); err != nil {
+			return im.Changes{}, gen, err
+		}
 		out.States = append(out.States, s)
 	}
-	return out, gen, nil
+	return out, gen, late
 }

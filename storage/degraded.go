@@ -15,17 +15,9 @@ func (x *Index) listFromRecord(ctx context.Context, u im.UserID, before im.Messa
 	if err != nil {
 		return im.ListPage{}, err
 	}
-	page := im.ListPage{Degraded: true}
-	for _, s := range all {
-		page.UnreadTotal += s.Unread
-		if s.LastID > 0 && (before == 0 || s.LastID < before) {
-			page.States = append(page.States, s)
-		}
-	}
-	slices.SortFunc(page.States, newestFirst)
-	if len(page.States) > limit {
-		page.HasMore, page.States = true, page.States[:limit]
-	}
+	total := totals(slices.Values(all))
+	page := im.ListPage{Degraded: true, UnreadTotal: total.All, UnreadBadge: total.Badge}
+	page.States, page.HasMore = newest(slices.Values(all), before, limit)
 	return page, nil
 }
 

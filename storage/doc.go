@@ -27,8 +27,11 @@
 //	[S12] Every number in Redis only rises: to project something twice changes nothing.
 //	[S13] A version is taken when a change becomes visible: what moved since a position
 //	      is complete.
-//	[S14] An offline entry goes by a device's ack and by nothing else.
+//	[S14] An offline entry goes by a device's ack, or because its user deleted it, and by
+//	      nothing else.
 //	[S15] While Redis is away answers come from the record, marked as degraded, or fail
 //	      at once.
 //	[S16] A session's entry is deleted by that session only.
+//	[S17] Of a conversation's settings the higher version holds. A change that was cut
+//	      short between MySQL and Redis shows everywhere or nowhere 10 s later.
 package storage

@@ -13,7 +13,11 @@ import (
 func (db *DB) NoteDoubt(ctx context.Context, reason string) (err error) {
 	ctx, done := db.begin(ctx, "note_doubt")
 	defer done(&err)
-	noted, err := execOne(ctx, db.w, "UPDATE doubt SET noted = noted + 1, reason = ?, noted_at = "+db.d.now+" WHERE id = 1",
+	return db.noteDoubt(ctx, db.w, reason)
+}
+
+func (db *DB) noteDoubt(ctx context.Context, q querier, reason string) error {
+	noted, err := execOne(ctx, q, "UPDATE doubt SET noted = noted + 1, reason = ?, noted_at = "+db.d.now+" WHERE id = 1",
 		cut(reason, reasonBytes))
 	if err == nil && !noted {
 		err = fmt.Errorf("the row of doubt is missing: %w", im.ErrStore) // somebody emptied the table: hold on until it is mended

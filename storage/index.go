@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
@@ -56,6 +59,10 @@ func NewIndex(r *Redis, rec record) *Index {
 // be complete.
 var errUntrusted = errors.New("not sealed under the generation that stands")
 
+// errOverdue says that what was read is complete but for a change of settings that was
+// cut short, if it was made at all: MySQL knows, and may be done without.
+var errOverdue = errors.New("a change of settings was cut short")
+
 // trusted runs read until what it reads is sealed, completing the user's
 // projection in between. degraded: Redis cannot answer, MySQL is to.
 func (x *Index) trusted(ctx context.Context, op string, u im.UserID, offline bool,
@@ -64,6 +71,12 @@ func (x *Index) trusted(ctx context.Context, op string, u im.UserID, offline boo
 		gen, err = x.readOnce(ctx, op, read)
 		if err == nil {
 			return gen, false, nil
+		}
+		if errors.Is(err, errOverdue) {
+			if x.rebuild(ctx, u, gen, offline) != nil {
+				return gen, false, nil
+			}
+			continue
 		}
 		if !errors.Is(err, errUntrusted) {
 			break
@@ -78,6 +91,9 @@ func (x *Index) trusted(ctx context.Context, op string, u im.UserID, offline boo
 	}
 	if ctx.Err() != nil {
 		return "", false, fmt.Errorf("%s of user %s: %w", op, u, ctx.Err())
+	}
+	if errors.Is(err, errOverdue) {
+		return gen, false, nil
 	}
 	if errors.Is(err, im.ErrCache) || errors.Is(err, errUntrusted) {
 		x.redis.metrics.degraded.WithLabelValues(op).Inc()
@@ -97,7 +113,7 @@ func (x *Index) readOnce(ctx context.Context, op string, read func(ctx context.C
 		}
 		gen, err = read(opCtx)
 	}
-	if err != nil && !errors.Is(err, errUntrusted) {
+	if err != nil && !errors.Is(err, errUntrusted) && !errors.Is(err, errOverdue) {
 		return "", cacheError(err)
 	}
 	x.redis.gen.saw(gen)
@@ -124,10 +140,39 @@ func (x *Index) List(ctx context.Context, u im.UserID, before im.MessageID, limi
 	for i := range page.States {
 		page.States[i] = all[page.States[i].Conversation]
 	}
-	for _, s := range all {
-		page.UnreadTotal += s.Unread
-	}
+	total := totals(maps.Values(all))
+	page.UnreadTotal, page.UnreadBadge = total.All, total.Badge
 	return page, nil
+}
+
+// totals is what is unread in a user's list.
+func totals(states iter.Seq[im.ConversationState]) (t im.UnreadTotal) {
+	now := time.Now().UnixMilli()
+	for s := range states {
+		if s.Hidden() {
+			continue
+		}
+		t.All += s.Unread
+		if !s.Settings.Muted(now) {
+			t.Badge += s.Unread
+		}
+	}
+	return t
+}
+
+// newest is a page of a list, from below before (0: from its top).
+func newest(states iter.Seq[im.ConversationState], before im.MessageID, limit int) (page []im.ConversationState, more bool) {
+	page = slices.SortedFunc(func(yield func(im.ConversationState) bool) {
+		for s := range states {
+			if s.LastID > 0 && (before == 0 || s.LastID < before) && !s.Hidden() && !yield(s) {
+				return
+			}
+		}
+	}, newestFirst)
+	if len(page) > limit {
+		return page[:limit], true
+	}
+	return page, false
 }
 
 // readList reads states and order at one instant: the next page begins below the
@@ -146,6 +191,7 @@ func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, 
 		redis.NewStatusCmd(ctx, "hgetall", stateKey(u)),
 		redis.NewStatusCmd(ctx, "zrangebyscore", convsKey(u), "-1", "-1"),
 		redis.NewStatusCmd(ctx, "zrevrangebyscore", convsKey(u), last, "0", "limit", 0, limit+1),
+		redis.NewStatusCmd(ctx, "hgetall", settingsKey(u)),
 		instant)
 	if err != nil {
 		return page, nil, "", err
@@ -159,6 +205,10 @@ func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, 
 	if gen == "" || own[fieldSeal] != string(gen) || !slices.Contains(seal, "~"+string(gen)) {
 		return page, nil, gen, errUntrusted
 	}
+	err = addSettings(texts(instant, 3), gen, all)
+	if err != nil && !errors.Is(err, errOverdue) {
+		return page, nil, gen, err
+	}
 	if len(order) > limit {
 		page.HasMore, order = true, order[:limit]
 	}
@@ -168,10 +218,14 @@ func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, 
 		if !ok {
 			return page, nil, gen, errUntrusted
 		}
+		if s.Hidden() { // seldom: the order knows nothing of it
+			page.States, page.HasMore = newest(maps.Values(all), before, limit)
+			break
+		}
 		page.States = append(page.States, s)
 	}
 	page.Position = im.Position{Epoch: gen, Version: parseNumber(own[fieldVersion])}
-	return page, all, gen, nil
+	return page, all, gen, err
 }
 
 // State is one conversation of the user.
@@ -181,11 +235,12 @@ func (x *Index) State(ctx context.Context, u im.UserID, c im.ConversationID) (im
 	gen, degraded, err := x.trusted(ctx, "state", u, false, func(ctx context.Context) (im.Generation, error) {
 		token := getGeneration(ctx)
 		fields := redis.NewSliceCmd(ctx, "hmget", stateKey(u), fieldSeal, string(c))
-		if err := x.redis.exec(ctx, token, fields); err != nil {
+		settings := redis.NewSliceCmd(ctx, "hmget", settingsKey(u), fieldSeal, fieldOpen, string(c))
+		if err := x.redis.exec(ctx, token, fields, settings); err != nil {
 			return "", err
 		}
 		gen := im.Generation(token.Val())
-		v := fields.Val()
+		v, set := fields.Val(), settings.Val()
 		if gen == "" || len(v) != 2 || text(v[0]) != string(gen) {
 			return gen, errUntrusted
 		}
@@ -196,7 +251,13 @@ func (x *Index) State(ctx context.Context, u im.UserID, c im.ConversationID) (im
 		if state, err = unpackState(c, text(v[1])); err != nil {
 			return gen, fmt.Errorf("%w: %w", errUntrusted, err)
 		}
-		return gen, nil
+		if len(set) != 3 {
+			return gen, errUntrusted
+		}
+		if state.Settings, err = unpackSettings(text(set[2])); err != nil {
+			return gen, err
+		}
+		return gen, trustSettings(gen, text(set[0]), text(set[1]))
 	})
 	switch {
 	case err != nil:
@@ -213,13 +274,14 @@ func (x *Index) State(ctx context.Context, u im.UserID, c im.ConversationID) (im
 	return all[c], nil
 }
 
-// UnreadTotal is over all conversations.
-func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (uint64, bool, error) {
+// UnreadTotal is over the whole list.
+func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (im.UnreadTotal, bool, error) {
 	var all map[im.ConversationID]im.ConversationState
 	gen, degraded, err := x.trusted(ctx, "unread", u, false, func(ctx context.Context) (im.Generation, error) {
 		token := getGeneration(ctx)
 		states := redis.NewStringSliceCmd(ctx, "hgetall", stateKey(u))
-		if err := x.redis.exec(ctx, token, states); err != nil {
+		settings := redis.NewStringSliceCmd(ctx, "hgetall", settingsKey(u))
+		if err := x.redis.exec(ctx, token, states, settings); err != nil {
 			return "", err
 		}
 		gen := im.Generation(token.Val())
@@ -231,23 +293,19 @@ func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (uint64, bool, err
 		if gen == "" || own[fieldSeal] != string(gen) {
 			return gen, errUntrusted
 		}
-		return gen, nil
+		return gen, addSettings(settings.Val(), gen, all)
 	})
 	if err != nil {
-		return 0, false, err
+		return im.UnreadTotal{}, false, err
 	}
 	if degraded {
 		page, err := x.listFromRecord(ctx, u, 0, 0)
-		return page.UnreadTotal, true, err
+		return im.UnreadTotal{All: page.UnreadTotal, Badge: page.UnreadBadge}, true, err
 	}
 	if err := x.fillUnread(ctx, u, gen, all); err != nil {
-		return 0, false, err
+		return im.UnreadTotal{}, false, err
 	}
-	var total uint64
-	for _, s := range all {
-		total += s.Unread
-	}
-	return total, false, nil
+	return totals(maps.Values(all)), false, nil
 }
 
 // unpackAll reads the whole state hash: conversations, and the hash's own fields.

@@ -23,6 +23,7 @@ import (
 //	im:{u<uid>}:state          hash    conversation → packed numbers; ~seal, ~ver      conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:convs          zset    conversation → last message ID; sealed          conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:vers           zset    conversation → user version; sealed             conversations       none²   project.go, rebuild.go
+//	im:{u<uid>}:settings       hash    conversation → packed settings; ~seal, ~open    conversations       none²   settings_index.go
 //	im:{u<uid>}:offline        zset    source → newest undelivered message ID; sealed  conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:offline:<conv> zset    undelivered message ID → seq; sealed            newest 1,000 (+64)  none³   project.go, rebuild.go
 //	im:{u<uid>}:sessions       hash    device → session, node, platform, since, expiry 10 + ~seen          90 s    sessions.go
@@ -49,6 +50,7 @@ func userKey(u im.UserID, part string) string { return "im:{u" + u.String() + "}
 func stateKey(u im.UserID) string    { return userKey(u, "state") }
 func convsKey(u im.UserID) string    { return userKey(u, "convs") }
 func versKey(u im.UserID) string     { return userKey(u, "vers") }
+func settingsKey(u im.UserID) string { return userKey(u, "settings") }
 func offlineKey(u im.UserID) string  { return userKey(u, "offline") }
 func sessionsKey(u im.UserID) string { return userKey(u, "sessions") }
 func watchersKey(u im.UserID) string { return userKey(u, "watchers") }

@@ -77,7 +77,7 @@ func (x *Index) offlineFromRecord(ctx context.Context, u im.UserID, limit int) (
 	slices.SortFunc(states, newestFirst)
 	var sources []im.OfflineSource
 	for _, s := range states {
-		if s.LastSeq <= s.Delivered {
+		if s.LastSeq <= s.Settled() {
 			continue
 		}
 		// The newest undelivered message is no newer than the last of the conversation,
@@ -85,7 +85,7 @@ func (x *Index) offlineFromRecord(ctx context.Context, u im.UserID, limit int) (
 		if len(sources) >= limit && s.LastID < sources[limit-1].LastID {
 			break
 		}
-		entries, err := x.record.Undelivered(ctx, u, s.Conversation, s.Delivered, offlineKeep)
+		entries, err := x.record.Undelivered(ctx, u, s.Conversation, s.Settled(), offlineKeep)
 		if err != nil {
 			return nil, err
 		}

@@ -61,6 +61,7 @@ func (x *Index) shared(ctx context.Context, key string, work func(ctx context.Co
 }
 
 func (x *Index) rebuildUser(ctx context.Context, u im.UserID, gen im.Generation, offline bool) error {
+	began := time.Now()
 	states, err := x.record.UserStates(ctx, u)
 	if err != nil {
 		return fmt.Errorf("rebuild user %s: %w", u, err)
@@ -70,17 +71,20 @@ func (x *Index) rebuildUser(ctx context.Context, u im.UserID, gen im.Generation,
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(rebuildReads)
 		for i, s := range states {
-			if s.LastSeq <= s.Delivered {
+			if s.LastSeq <= s.Settled() {
 				continue
 			}
 			g.Go(func() (err error) {
-				entries[i], err = x.record.Undelivered(gctx, u, s.Conversation, s.Delivered, offlineKeep)
+				entries[i], err = x.record.Undelivered(gctx, u, s.Conversation, s.Settled(), offlineKeep)
 				return err
 			})
 		}
 		if err := g.Wait(); err != nil {
 			return fmt.Errorf("rebuild offline index of user %s: %w", u, err)
 		}
+	}
+	if err := x.rebuildSettings(ctx, u, gen, began, states); err != nil {
+		return err
 	}
 	for first := 0; ; {
 		var step []im.UserRaise

@@ -9,6 +9,7 @@ import (
 
 var (
 	_ logic.Index           = (*storage.Index)(nil)
+	_ logic.Settings        = (*storage.Settings)(nil)
 	_ logic.Profiles        = (*storage.Profiles)(nil)
 	_ logic.Hints           = (*storage.Hints)(nil)
 	_ logic.Limits          = (*storage.Limits)(nil)

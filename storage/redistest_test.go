@@ -430,12 +430,12 @@ func (f *fakeRecord) want(u im.UserID) view {
 				s.Unread++
 			}
 		}
-		v.Total += s.Unread
-		if s.LastID > 0 {
+		if s.LastID > 0 && !s.Hidden() {
+			v.Total += s.Unread
 			v.List = append(v.List, s)
 		}
 		o := im.OfflineSource{Conversation: c, Delivered: s.Delivered, LastSeq: s.LastSeq}
-		for seq := s.Delivered + 1; seq <= s.LastSeq; seq++ {
+		for seq := s.Settled() + 1; seq <= s.LastSeq; seq++ {
 			if m := f.convs[c][seq-1]; m.sender != u {
 				o.Count, o.LastID = min(o.Count+1, offlineKeep), m.id
 			}
@@ -488,8 +488,8 @@ func agree(t testing.TB, x *Index, f *fakeRecord, users ...im.UserID) {
 				}
 			}
 		case 1:
-			if n, _, err := x.UnreadTotal(t.Context(), u); err != nil || n != want.Total {
-				t.Fatalf("user %s: %d unread, want %d (%v)", u, n, want.Total, err)
+			if n, _, err := x.UnreadTotal(t.Context(), u); err != nil || n.All != want.Total {
+				t.Fatalf("user %s: %+v unread, want %d (%v)", u, n, want.Total, err)
 			}
 		}
 		if g, w := got(t, x, u), want; fmt.Sprintf("%+v", g) != fmt.Sprintf("%+v", w) {

@@ -17,6 +17,10 @@ var (
 	changesLua string
 	//go:embed lua/offline.lua
 	offlineLua string
+	//go:embed lua/settings.lua
+	settingsLua string
+	//go:embed lua/settings_open.lua
+	openLua string
 	//go:embed lua/uncounted.lua
 	uncountedLua string
 	//go:embed lua/limit.lua
@@ -35,13 +39,15 @@ var (
 	raiseScript      = redis.NewScript(raiseLua)
 	changesScript    = redis.NewScript(changesLua)
 	offlineScript    = redis.NewScript(offlineLua)
+	settingsScript   = redis.NewScript(settingsLua)
+	openScript       = redis.NewScript(openLua)
 	uncountedScript  = redis.NewScript(uncountedLua)
 	limitScript      = redis.NewScript(limitLua)
 	registerScript   = redis.NewScript(registerLua)
 	unregisterScript = redis.NewScript(unregisterLua)
 	watchScript      = redis.NewScript(watchLua)
 
-	allScripts = []string{generationLua, raiseLua, changesLua, offlineLua,
+	allScripts = []string{generationLua, raiseLua, changesLua, offlineLua, settingsLua, openLua,
 		uncountedLua, limitLua, registerLua, unregisterLua, watchLua}
 )
 

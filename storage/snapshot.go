@@ -8,14 +8,17 @@ import (
 )
 
 // stateQuery reads a user's conversations as the projection holds them: for each
-// one seeks to the end of the conversation, to the other side's row and to the last
-// uncounted row.
+// one seeks to the end of the conversation, to the other side's row, to the last
+// uncounted row and to the settings.
 func (d *dialect) stateQuery() string {
 	return `SELECT m.conversation, m.join_seq, m.leave_seq, m.delivered_seq, m.read_seq, m.floor_seq,
 	COALESCE(p.delivered_seq, 0), COALESCE(p.read_seq, 0), ` + lastSeqAndID("m.conversation", d.byPrimary) + `,
 	COALESCE((SELECT n.seq FROM uncounted n WHERE n.conversation = m.conversation AND n.user_id IN (0, m.user_id)
-		ORDER BY n.seq DESC LIMIT 1), 0)
+		ORDER BY n.seq DESC LIMIT 1), 0),
+	COALESCE(s.version, 0), COALESCE(s.pinned_at, 0), COALESCE(s.muted_until, 0), COALESCE(s.marked_seq, 0),
+	COALESCE(s.hidden_seq, 0), COALESCE(s.draft_at, 0)
 FROM members m
+LEFT JOIN conversation_settings s ON s.user_id = m.user_id AND s.conversation = m.conversation
 LEFT JOIN members p ON SUBSTR(m.conversation, 1, 1) = 'd' AND p.conversation = m.conversation AND p.user_id <> m.user_id
 WHERE m.user_id = ?`
 }
@@ -45,7 +48,8 @@ func (db *DB) UserState(ctx context.Context, u im.UserID, c im.ConversationID) (
 func scanState(u im.UserID) func(*sql.Rows) (im.ConversationState, error) {
 	return func(rows *sql.Rows) (s im.ConversationState, err error) {
 		err = rows.Scan(&s.Conversation, &s.Join, &s.Leave, &s.Delivered, &s.Read, &s.Floor,
-			&s.PeerDelivered, &s.PeerRead, &s.LastSeq, &s.LastID, &s.LastUncounted)
+			&s.PeerDelivered, &s.PeerRead, &s.LastSeq, &s.LastID, &s.LastUncounted, &s.Settings.Version, &s.Settings.PinnedAt,
+			&s.Settings.MutedUntil, &s.Settings.Marked, &s.Settings.Hidden, &s.Settings.DraftAt)
 		if peer, ok := s.Conversation.Peer(u); ok && peer == u { // writing to oneself: one row is both sides
 			s.PeerDelivered, s.PeerRead = s.Delivered, s.Read
 		}

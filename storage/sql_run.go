@@ -47,8 +47,18 @@ func (db *DB) once(ctx context.Context, do func(tx *sql.Tx) error) error {
 		_ = tx.Rollback() // the first error is the one that says something
 		return err
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return &commitError{err}
+	}
+	return nil
 }
+
+// commitError says that a transaction may have been committed all the same; any other
+// error of one says that it was not.
+type commitError struct{ cause error }
+
+func (e *commitError) Error() string { return "commit: " + e.cause.Error() }
+func (e *commitError) Unwrap() error { return e.cause }
 
 // queryAll runs a query and collects what scan makes of each row.
 func queryAll[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {

@@ -72,6 +72,10 @@ func TestEncode_FramesAreAsPublished(t *testing.T) {
 		{"push-receipt", PushFrame{PushReceipt, CursorMoved{ConversationID: "d7-9", UserID: 9, DeliveredSeq: 3, ReadSeq: 2}}},
 		{"push-read-self", PushFrame{PushReadSelf, CursorMoved{ConversationID: "d7-9", UserID: 7, ReadSeq: 3}}},
 		{"push-kicked", PushFrame{PushKicked, Kicked{Code: "unauthenticated", Reason: "r"}}},
+		{"settled", Reply{ID: "8", Data: ConversationSettings{ConversationID: "d7-9", FloorSeq: 1, Settings: ShowSettings(
+			im.Settings{Version: 4, PinnedAt: 5, MutedUntil: im.MutedForever, Marked: 4, Hidden: 3, DraftAt: 6},
+			&im.Draft{Text: "low tide at", Device: "phone", ChangedAt: 6})}}},
+		{"push-conversation", PushFrame{PushSettings, ConversationSettings{ConversationID: "d7-9", Settings: ShowSettings(im.Settings{Version: 1, DraftAt: 6}, nil)}}},
 		{"push-nudge", PushFrame{PushNudge, struct{}{}}},
 	} {
 		var frame []byte

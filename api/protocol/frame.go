@@ -26,6 +26,8 @@ const (
 
 	CmdPresence Command = "presence" // who is online, now and from now on
 	CmdTyping   Command = "typing"   // to the other side; never stored
+	CmdSettings Command = "settings" // of one conversation: pin, mute, mark unread, hide, draft
+	CmdDelete   Command = "delete_conversation"
 )
 
 // Request is a frame from a client: {"id":"1","cmd":"send","data":{…}}.
@@ -126,6 +128,9 @@ type Page struct {
 	HasMore bool `json:"has_more"`
 	// HasMoreAfter is set for around only, where HasMore means before.
 	HasMoreAfter bool `json:"has_more_after,omitempty"`
+	// FirstSeq is the first that this user may see, where it is not 1: what was said
+	// before they joined, or they have deleted, is no hole.
+	FirstSeq im.Seq `json:"first_seq,omitempty"`
 }
 
 // Conversation is one row of a user's list.
@@ -141,6 +146,12 @@ type Conversation struct {
 	Unread         uint64            `json:"unread"`
 	PeerDelivered  im.Seq            `json:"peer_delivered_seq"`
 	PeerRead       im.Seq            `json:"peer_read_seq"`
+	FloorSeq       im.Seq            `json:"floor_seq,omitempty"` // deleted for this user up to here
+	// Hidden says that the conversation is not in the list: it was hidden or deleted, and
+	// nothing was said since.
+	Hidden       bool      `json:"hidden,omitempty"`
+	MarkedUnread bool      `json:"marked_unread,omitempty"`
+	Settings     *Settings `json:"settings,omitempty"` // absent: nothing was ever set
 }
 
 // Conversations answers GET /v1/conversations.
@@ -149,6 +160,7 @@ type Conversations struct {
 	HasMore     bool           `json:"has_more"`
 	Next        string         `json:"next,omitempty"` // pass as before
 	UnreadTotal uint64         `json:"unread_total"`
+	UnreadBadge uint64         `json:"unread_badge"` // unread_total without what is muted
 	Degraded    bool           `json:"degraded,omitempty"`
 }
 
@@ -169,7 +181,8 @@ type Synced struct {
 	Conversations []Conversation `json:"conversations"`
 	HasMore       bool           `json:"has_more"`       // full: page on with Next; else: sync again from Position
 	Next          string         `json:"next,omitempty"` // full: pass as before, here or to GET /v1/conversations
-	UnreadTotal   uint64         `json:"unread_total"`
+	UnreadTotal   uint64         `json:"unread_total"`   // over what is in the list
+	UnreadBadge   uint64         `json:"unread_badge"`   // unread_total without what is muted
 	// ContactsVersion is how far the user's contacts have come: another than the
 	// client's says to ask GET /v1/contacts since. Absent on later pages of a full sync,
 	// and while it is not known.
@@ -236,6 +249,9 @@ type Digest struct {
 	LastSeq        im.Seq            `json:"last_seq"`
 	LastChange     uint64            `json:"last_change"`
 	ReadSeq        im.Seq            `json:"read_seq"`
+	FloorSeq       im.Seq            `json:"floor_seq,omitempty"` // deleted for this user up to here
+	// SettingsVersion, where it is not the client's, says to sync from its position.
+	SettingsVersion uint64 `json:"settings_version,omitempty"`
 }
 
 // Push names what the server says unasked.
@@ -252,6 +268,8 @@ const (
 	PushTyping   Push = "typing"    // TypingNow, to the other side
 	PushKicked   Push = "kicked"    // Kicked, right before the close
 	PushNudge    Push = "nudge"     // pushes may have been lost: ping with the position now
+
+	PushSettings Push = "conversation" // ConversationSettings, to one's other devices
 )
 
 // PushFrame is a push: {"push":"message","data":{…}}.

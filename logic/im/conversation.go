@@ -28,6 +28,8 @@ type ConversationState struct {
 	// LastUncounted is the highest seq that does not count for this user, so that
 	// a conversation without one above Base needs no second look.
 	LastUncounted Seq
+	// Settings are the user's own; who raises a state leaves them out.
+	Settings Settings
 	// Unread is filled in by who reads the state (contract 7).
 	Unread uint64
 }
@@ -39,6 +41,16 @@ func (s ConversationState) Top() Seq {
 	}
 	return s.LastSeq
 }
+
+// Hidden says that the conversation is out of the user's list until a message comes
+// that is above what they have hidden or deleted.
+func (s ConversationState) Hidden() bool { return s.Top() <= max(s.Settings.Hidden, s.Floor) }
+
+// MarkedUnread says that the user wants to see the conversation as unread.
+func (s ConversationState) MarkedUnread() bool { return s.Read < s.Settings.Marked }
+
+// Settled is how far nothing waits to be delivered: acked by a device, or deleted.
+func (s ConversationState) Settled() Seq { return max(s.Delivered, s.Floor) }
 
 // Base is where counting starts: max(read, join−1, floor).
 func (s ConversationState) Base() Seq {
@@ -64,9 +76,10 @@ type ListPage struct {
 	States   []ConversationState
 	HasMore  bool
 	Position Position // noted before the states were read
-	// UnreadTotal is over all conversations of the user, not only this page.
+	// UnreadTotal and UnreadBadge are over all of the list, not only this page.
 	UnreadTotal uint64
-	Degraded    bool // read from MySQL, because Redis is away; Position is then zero
+	UnreadBadge uint64 // without what is muted
+	Degraded    bool   // read from MySQL, because Redis is away; Position is then zero
 }
 
 // Changes is what differs from a client's position.

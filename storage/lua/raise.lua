@@ -54,13 +54,15 @@ for i = 1, n do
       if v ~= w and (#v > #w or (#v == #w and v > w)) then
         now[k] = v
         moved = true
-        if k == 5 then acked = true end
+        if k == 5 or k == 8 then acked = true end
       end
     end
   else
     now = {match(ARGV[3 + 3 * i], pattern)}
   end
+  -- What waits is above the delivered seq, and above the floor: it was deleted up to there.
   local delivered = now[5]
+  if #now[8] > #delivered or (#now[8] == #delivered and now[8] > delivered) then delivered = now[8] end
   if moved then
     fields[#fields + 1] = conv
     fields[#fields + 1] = table.concat(now, ' ')

@@ -168,3 +168,46 @@ func TestRevocations(t *testing.T) {
 		},
 	})
 }
+
+// However many contacts, conversations and blocks there are, a question costs a few
+// seeks for each user in it.
+func TestSight_TouchesAFewRowsOfEachUser(t *testing.T) {
+	db := newMySQL(t)
+	me := newUser(t, db)
+	var asked []any
+	for i := range 400 {
+		peer := newUser(t, db)
+		c := im.DirectConversation(me, peer)
+		must(t, db.EnsureConversations(t.Context(), []im.NewConversation{{ID: c, Members: []im.UserID{me, peer}}}))
+		change, err := db.RequestContact(t.Context(), me, peer, "")
+		must(t, err)
+		_, err = db.AcceptContact(t.Context(), peer, change.Mine.Request)
+		must(t, err)
+		_, err = db.SetBlock(t.Context(), peer, im.UserID(2+i%7), true)
+		must(t, err)
+		logIn(t, db, peer, "phone")
+		if i%20 == 0 {
+			asked = append(asked, uint64(peer), db.d.key(string(c)))
+		}
+	}
+	for _, table := range []string{"users", "devices", "members", "contacts", "blocks"} {
+		_, err := db.w.Exec("ANALYZE TABLE " + table)
+		must(t, err)
+	}
+	conn, err := db.r.Conn(t.Context())
+	must(t, err)
+	defer conn.Close()
+	n, mine := len(asked)/2, uint64(me)
+	query := repeat(db.d.sight, db.d.sightRow, db.d.rowJoin, n, db.d.sightEnd) + visibleWhere
+	before := handlerReads(t, conn)
+	rows, err := conn.QueryContext(t.Context(), query, append(asked, userActive, mine, mine, mine, stateContact, mine)...)
+	must(t, err)
+	found := 0
+	for rows.Next() {
+		found++
+	}
+	must(t, rows.Close())
+	if touched := handlerReads(t, conn) - before; found != n || touched > int64(8*n) {
+		t.Errorf("%d users of %d found, %d rows touched", found, n, touched)
+	}
+}

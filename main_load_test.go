@@ -172,6 +172,14 @@ func (l *load) more(n int) {
 	devtest.Eventually(l.t, fmt.Sprint(n, " more messages"), func() bool { return l.sayings() >= from+n })
 }
 
+// met waits until everybody has everybody in their list.
+func (l *load) met() {
+	l.t.Helper()
+	for _, p := range l.people {
+		devtest.Eventually(l.t, p.name+" has heard of all", func() bool { return len(p.list()) == len(l.people)-1 })
+	}
+}
+
 // once sends a message of the first to the second, and does not try again.
 func (l *load) once(text string) error {
 	ann, ben := l.people[0], l.people[1]

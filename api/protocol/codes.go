@@ -159,7 +159,7 @@ const (
 	CloseUnauthenticated CloseCode = 4401
 	CloseForbidden       CloseCode = 4403
 	CloseAuthTimeout     CloseCode = 4408
-	CloseReplaced        CloseCode = 4409 // the same device connected again
+	CloseReplaced        CloseCode = 4409 // the same device connected again, or one that takes its place
 	CloseSlow            CloseCode = 4508 // outbox full
 	CloseRateLimited     CloseCode = 4529
 )

@@ -48,7 +48,7 @@ type Device struct {
 	ID        DeviceID `json:"device"`
 	Platform  string   `json:"platform"`
 	CreatedAt int64    `json:"created_at"` // Unix milliseconds
-	SeenAt    int64    `json:"seen_at"`    // last login or refresh, Unix milliseconds
+	SeenAt    int64    `json:"seen_at"`    // last login, refresh or end of a connection, Unix milliseconds
 }
 
 // Login is a device that has proved who it is, with the refresh token to keep.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -115,7 +116,8 @@ func NewError(err error) *Error {
 	}
 	var limit *im.LimitError
 	if errors.As(err, &limit) {
-		e.RetryAfterMS = limit.RetryAfter.Milliseconds()
+		// Rounded up: 0 is left out, and a hair too early is too early.
+		e.RetryAfterMS = max(1, (limit.RetryAfter + time.Millisecond - 1).Milliseconds())
 	} else if e.Retryable {
 		e.RetryAfterMS = 1000
 	}

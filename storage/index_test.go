@@ -164,6 +164,7 @@ func TestIndex_SingleLostKeyIsNoticed(t *testing.T) {
 			}
 		}
 		fill()
+		change(t, NewSettings(r, f), bob, im.DirectConversation(100, bob), im.SettingsChange{Pinned: ptr(true), MutedUntil: ptr(int64(1))})
 		agree(t, x, f, bob)
 		for k := range contents(t, s) {
 			for _, more := range []bool{false, true} {
@@ -401,9 +402,10 @@ func TestIndex_AgreesAfterAnyHistory(t *testing.T) {
 			s.flush(t)
 			f := newFakeRecord()
 			r := s.open(t)
-			x, p := NewIndex(r, f), NewProjector(r)
+			x, p, set := NewIndex(r, f), NewProjector(r), NewSettings(r, f)
 			users := []im.UserID{im.SystemUser, ann, bob, eve, 21, 22}
 			var late []im.Projection
+			var old []func() // settings that were overtaken
 			send := func(pr im.Projection) {
 				switch rnd.IntN(6) {
 				case 0:
@@ -417,10 +419,10 @@ func TestIndex_AgreesAfterAnyHistory(t *testing.T) {
 			}
 			for range 120 {
 				u := users[1+rnd.IntN(len(users)-1)]
-				switch n := rnd.IntN(20); {
+				switch n := rnd.IntN(26); {
 				case n < 9:
 					send(f.store(users[rnd.IntN(len(users))], u, im.Uncounted(rnd.IntN(3))))
-				case n < 13:
+				case n < 13, n >= 20:
 					var convs []im.ConversationID
 					f.mu.Lock()
 					for c := range f.cursors[u] {
@@ -433,6 +435,10 @@ func TestIndex_AgreesAfterAnyHistory(t *testing.T) {
 					slices.Sort(convs)
 					c := convs[rnd.IntN(len(convs))]
 					last := len(f.convs[c])
+					if n >= 20 {
+						old = append(old, setSomething(t, rnd, r, set, f, u, c, last))
+						continue
+					}
 					d := im.Seq(rnd.IntN(last + 1))
 					send(f.ack(u, c, d, im.Seq(rnd.IntN(int(d)+1))))
 				case n == 13:
@@ -454,6 +460,9 @@ func TestIndex_AgreesAfterAnyHistory(t *testing.T) {
 			for _, i := range rnd.Perm(len(late)) {
 				project(t, p, late[i])
 			}
+			for _, i := range rnd.Perm(len(old))[:len(old)/4] { // not all: that alone would mend what was lost
+				old[i]()
+			}
 			t.Logf("seed %d", seed)
 			agree(t, x, f, users[1:]...)
 			agree(t, x, f, users[1:]...)
@@ -461,4 +470,34 @@ func TestIndex_AgreesAfterAnyHistory(t *testing.T) {
 	}
 	t.Run("mini", func(t *testing.T) { run(t, miniServer(t), 12) })
 	t.Run("real", func(t *testing.T) { run(t, realServer(t), 25) })
+}
+
+// setSomething changes u's settings of c or deletes from it, now and then dying before
+// the projection; the returned projects what then was once more, late.
+func setSomething(t *testing.T, rnd *rand.Rand, r *Redis, set *Settings, f *fakeRecord, u im.UserID, c im.ConversationID, last int) func() {
+	ch := im.SettingsChange{MutedUntil: ptr(rnd.Int64N(1000))}
+	switch rnd.IntN(5) {
+	case 0:
+		ch.Pinned = ptr(rnd.IntN(2) == 0)
+	case 1:
+		ch.MarkedUnread = ptr(rnd.IntN(2) == 0)
+	case 2:
+		ch.Hidden = ptr(im.Seq(rnd.IntN(last + 2)))
+	}
+	switch rnd.IntN(6) {
+	case 0:
+		cutShort(t, r, f, u, c, openFor, ch)
+	case 1:
+		if _, err := set.DeleteConversation(t.Context(), u, c, im.Seq(rnd.IntN(last+2))); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		change(t, set, u, c, ch)
+	}
+	f.mu.Lock()
+	s := f.state(u, c)
+	f.mu.Unlock()
+	return func() {
+		must(t, r.exec(t.Context(), mergeSettings(t.Context(), u, []im.ConversationState{s}, settling{})))
+	}
 }

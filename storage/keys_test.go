@@ -107,7 +107,7 @@ func TestKeys_TableIsTrue(t *testing.T) {
 func TestKeys_HashTags(t *testing.T) {
 	tag := regexp.MustCompile(`^im:[^{]*\{([^{}]+)\}[^{}]*$`)
 	for want, keys := range map[string][]string{
-		"u7":     {stateKey(7), convsKey(7), versKey(7), offlineKey(7), offlineListKey(7, "d7-9"), sessionsKey(7), watchersKey(7), profileKey(7)},
+		"u7":     {stateKey(7), convsKey(7), versKey(7), settingsKey(7), offlineKey(7), offlineListKey(7, "d7-9"), sessionsKey(7), watchersKey(7), profileKey(7)},
 		"d7-9":   {uncountedKey("d7-9"), sentKey(im.SendKey{Conversation: "d7-9", Sender: 7, ClientMsgID: "abcdefgh"})},
 		"send:7": {limitKey("send:7")},
 	} {

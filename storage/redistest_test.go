@@ -222,6 +222,7 @@ type fakeRecord struct {
 	convs     map[im.ConversationID][]fakeMessage // by seq
 	cursors   map[im.UserID]map[im.ConversationID]*im.Member
 	uncounted map[im.ConversationID][]im.UncountedSeq
+	settings  map[im.UserID]map[im.ConversationID]im.Settings
 	lastID    im.MessageID
 	doubt     uint64
 	reads     int    // of whole users
@@ -239,6 +240,7 @@ func newFakeRecord() *fakeRecord {
 		convs:     map[im.ConversationID][]fakeMessage{},
 		cursors:   map[im.UserID]map[im.ConversationID]*im.Member{},
 		uncounted: map[im.ConversationID][]im.UncountedSeq{},
+		settings:  map[im.UserID]map[im.ConversationID]im.Settings{},
 		lastID:    1 << 52, // where a double has no bit to spare
 	}
 }
@@ -299,7 +301,7 @@ func (f *fakeRecord) ack(u im.UserID, c im.ConversationID, delivered, read im.Se
 // state is u's row of c as MySQL would give it; the caller holds mu.
 func (f *fakeRecord) state(u im.UserID, c im.ConversationID) im.ConversationState {
 	m := f.member(u, c)
-	s := im.ConversationState{Conversation: c, Delivered: m.Delivered, Read: m.Read, Join: m.Join, Leave: m.Leave, Floor: m.Floor}
+	s := im.ConversationState{Conversation: c, Delivered: m.Delivered, Read: m.Read, Join: m.Join, Leave: m.Leave, Floor: m.Floor, Settings: f.settings[u][c]}
 	if n := len(f.convs[c]); n > 0 {
 		s.LastSeq, s.LastID = im.Seq(n), f.convs[c][n-1].id
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/curlew-im/curlew/api/protocol"
@@ -95,6 +96,7 @@ func (c *Client) sync(ctx context.Context, cn *conn) error {
 			return err
 		}
 		for _, cv := range s.Conversations {
+			c.learnRow(&cv)
 			th := c.thread(cv.ConversationID)
 			if th == nil {
 				th = c.addThread(cv.ConversationID, min(cv.DeliveredSeq, cv.LastSeq))
@@ -157,6 +159,9 @@ func (c *Client) beat(ctx context.Context, cn *conn) error {
 			c.mu.Unlock()
 			return c.sync(ctx, cn)
 		}
+		if slices.ContainsFunc(p.Conversations, c.missed) {
+			return c.sync(ctx, cn)
+		}
 		for _, d := range p.Conversations {
 			th := c.thread(d.ConversationID)
 			if th == nil || th.have < d.LastSeq {
@@ -216,6 +221,12 @@ func (c *Client) follow(ctx context.Context, cn *conn, p push) error {
 		return told(p, c.opt.OnPresence)
 	case protocol.PushTyping:
 		return told(p, c.opt.OnTyping)
+	case protocol.PushSettings:
+		return told(p, func(s protocol.ConversationSettings) {
+			if c.learn(s.ConversationID, settled{s.Settings.Version, s.FloorSeq}) && c.opt.OnSettings != nil {
+				c.opt.OnSettings(s)
+			}
+		})
 	case protocol.PushKicked:
 		return told(p, c.opt.OnKicked)
 	case protocol.PushNudge:

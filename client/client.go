@@ -39,12 +39,16 @@ type Options struct {
 	// holds for ExpiresMS. Both may be missing.
 	OnPresence func(protocol.Presence)
 	OnTyping   func(protocol.TypingNow)
+	// OnSettings tells what another device of this user has set for a conversation, or
+	// deleted from it. What was missed comes by OnSync.
+	OnSettings func(protocol.ConversationSettings)
 	// OnKicked tells why the server is about to close, right before it does.
 	OnKicked func(protocol.Kicked)
 	// OnAcked tells that the server has taken this device's delivered ack. It runs on
 	// the connection's reading goroutine: it must not block.
 	OnAcked func(im.ConversationID, im.Seq)
-	// OnSync sees what the server said on each connect.
+	// OnSync sees what the server said on each connect, and where a heartbeat finds that
+	// something was set or deleted of which this device was not told.
 	OnSync func(protocol.Synced)
 	// OnState tells of connects and losses; err is why the last connection ended.
 	OnState func(connected bool, err error)
@@ -101,6 +105,7 @@ type Client struct {
 	out      []*Outgoing // not yet stored, in the order of Send
 	byID     map[im.ClientMsgID]*Outgoing
 	threads  map[im.ConversationID]*thread
+	settings map[im.ConversationID]settled
 	position *im.Position
 	closed   bool
 	inFlight int           // sends without an answer on conn
@@ -130,6 +135,7 @@ func New(opt Options) *Client {
 		position: opt.Position,
 		byID:     make(map[im.ClientMsgID]*Outgoing),
 		threads:  make(map[im.ConversationID]*thread),
+		settings: make(map[im.ConversationID]settled),
 		wake:     make(chan struct{}, 1),
 		watched:  make(map[im.UserID]bool),
 	}

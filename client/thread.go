@@ -41,6 +41,9 @@ func (c *Client) pull(ctx context.Context, cn *conn, conv im.ConversationID, th 
 			}
 			th = c.addThread(conv, p.Items[0].Seq-1)
 		}
+		if p.FirstSeq > th.have+1 { // what is below is not this user's to see
+			th.have = p.FirstSeq - 1
+		}
 		for _, m := range p.Items {
 			if m.Seq <= th.have {
 				continue

@@ -246,7 +246,10 @@ func (w *world) settingsRow(ctx context.Context, name string, c im.ConversationI
 }
 
 func (w *world) Drafts(ctx context.Context, _ im.UserID, _ []im.ConversationID) (map[im.ConversationID]im.Draft, error) {
-	return w.drafted, w.called(ctx, "Drafts")
+	if err := w.called(ctx, "Drafts"); err != nil {
+		return nil, err
+	}
+	return w.drafted, nil
 }
 
 func (w *world) Member(ctx context.Context, c im.ConversationID, u im.UserID) (im.Member, error) {

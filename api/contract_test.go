@@ -180,16 +180,19 @@ func TestSocketContract_FramesOfTheCodecKeepIt(t *testing.T) {
 	f := &fake{}
 	synced, _ := f.Sync(t.Context(), im.Identity{}, protocol.Sync{})
 	for name, data := range map[string]any{
-		"connected": protocol.Connected{SessionID: "s", User: curlew, Limits: f.Limits()},
-		"sent":      protocol.Sent{State: protocol.StateStored, ConversationID: "d7-12", ClientMsgID: "01JF2K9M7Q", Seq: 42, MessageID: &message.ID, StoredAt: 1},
-		"acked":     protocol.Receipt{ConversationID: "d7-12", Seq: 42},
-		"synced":    synced,
-		"page":      protocol.Page{Items: []im.Message{message}},
-		"refreshed": protocol.Refreshed{ExpiresAt: 1},
-		"presences": protocol.Presences{Items: []protocol.Presence{{UserID: 12, Online: true}}},
-		"typed":     protocol.Typing{ConversationID: "d7-12"},
-		"settled":   settings,
-		"pong":      protocol.Pong{Conversations: []protocol.Digest{{ConversationID: "c9"}}},
+		"connected":      protocol.Connected{SessionID: "s", User: curlew, Limits: f.Limits()},
+		"sent":           protocol.Sent{State: protocol.StateStored, ConversationID: "d7-12", ClientMsgID: "01JF2K9M7Q", Seq: 42, MessageID: &message.ID, StoredAt: 1},
+		"acked":          protocol.Receipt{ConversationID: "d7-12", Seq: 42},
+		"synced":         synced,
+		"page":           protocol.Page{Items: []im.Message{message}},
+		"refreshed":      protocol.Refreshed{ExpiresAt: 1},
+		"presences":      protocol.Presences{Items: []protocol.Presence{{UserID: 12, Online: true}}},
+		"typed":          protocol.Typing{ConversationID: "d7-12"},
+		"taken":          protocol.ChangeAnswer{State: protocol.StateStored, ConversationID: "d7-12", ClientChangeID: "01JF2K9M7Z", Change: 5},
+		"deletions_page": protocol.Deletions{Items: []im.Hidden{{Seq: 3, Deletion: 1}}},
+		"deleting":       protocol.DeleteMessages{ConversationID: "d7-12", Seqs: []im.Seq{1}},
+		"pong":           protocol.Pong{Conversations: []protocol.Digest{{ConversationID: "c9"}}},
+		"settled":        settings,
 	} {
 		frame, err := protocol.EncodeReply(protocol.Reply{ID: "1", Data: data})
 		if err != nil {
@@ -207,6 +210,9 @@ func TestSocketContract_FramesOfTheCodecKeepIt(t *testing.T) {
 		protocol.PushReadSelf: protocol.CursorMoved{ConversationID: "d7-12", UserID: 7, ReadSeq: 3},
 		protocol.PushKicked:   protocol.Kicked{Code: "unauthenticated"},
 		protocol.PushContact:  protocol.ContactChanged{Kind: im.ContactRequested, Contact: asking},
+		protocol.PushChanged: protocol.Changed{ConversationID: "d7-12", Change: 5, Kind: im.ChangeReact, UserID: 7, Reaction: "👍",
+			ClientChangeID: "01JF2K9M7Z", Message: &changed},
+		protocol.PushDeleted:  protocol.Deleted{ConversationID: "d7-12", Items: []im.Hidden{{Seq: 3, Deletion: 1}}},
 		protocol.PushPresence: protocol.Presence{UserID: 12, LastSeen: 1, Platforms: []string{"ios"}},
 		protocol.PushSettings: settings,
 		protocol.PushTyping:   protocol.TypingNow{ConversationID: "d7-12", UserID: 12, On: true, ExpiresMS: protocol.TypingExpires},
@@ -222,6 +228,14 @@ func TestSocketContract_FramesOfTheCodecKeepIt(t *testing.T) {
 		}
 		tryFrame(t, schemas, name, frame)
 	}
+}
+
+// changed has everything that a message may have.
+var changed = im.Message{
+	Conversation: "d7-12", Seq: 42, ID: 104942118400, Sender: curlew.Sender(), Type: im.TypeText, Content: json.RawMessage(`{"text":"x"}`), StoredAt: 1,
+	About: im.About{ReplyTo: &im.Quote{Seq: 3, Sender: godwit.Sender(), Type: im.TypeText, Text: "what?"}, Mentions: []im.UserID{12},
+		ForwardedFrom: &im.ForwardedFrom{Nickname: "Eve"}},
+	Change: 5, EditedAt: 2, Reactions: []im.Reaction{{Reaction: "👍", Count: 2, Mine: true}},
 }
 
 func tryFrame(t *testing.T, schemas *openapi3.T, name string, frame []byte) {
@@ -252,6 +266,11 @@ var bodies = map[string]any{
 	"Request": protocol.Request{}, "Connect": protocol.Connect{}, "Connected": protocol.Connected{}, "Receipt": protocol.Receipt{},
 	"Sync": protocol.Sync{}, "History": protocol.History{}, "OfflinePull": protocol.OfflinePull{}, "Refresh": protocol.Refresh{},
 	"Refreshed": protocol.Refreshed{}, "Ping": protocol.Ping{}, "Pong": protocol.Pong{}, "Digest": protocol.Digest{},
+	"Change": protocol.Change{}, "ChangeAnswer": protocol.ChangeAnswer{}, "Changed": protocol.Changed{}, "DeleteMessages": protocol.DeleteMessages{},
+	"Deleted": protocol.Deleted{}, "AskDeletions": protocol.AskDeletions{}, "Deletions": protocol.Deletions{}, "Hidden": im.Hidden{}, "Edit": protocol.Edit{}, "Edits": protocol.Edits{},
+	"Reaction": im.Reaction{}, "Reactor": protocol.Reactor{}, "Reactors": protocol.Reactors{}, "Quote": im.Quote{},
+	"ForwardedFrom": im.ForwardedFrom{}, "MessageRef": protocol.MessageRef{}, "Media": im.MediaContent{}, "Thumbnail": im.Thumbnail{},
+	"Location":  im.LocationContent{},
 	"Presences": protocol.Presences{}, "Presence": protocol.Presence{}, "AskPresence": protocol.AskPresence{},
 	"Settings": protocol.Settings{}, "Draft": protocol.Draft{}, "ChangeSettings": protocol.ChangeSettings{}, "SettingsOf": protocol.SettingsOf{},
 	"DeleteConversation": protocol.DeleteConversation{}, "ConversationSettings": protocol.ConversationSettings{},

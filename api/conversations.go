@@ -38,7 +38,7 @@ func (s *Server) conversation(c *gin.Context) (int, any, error) {
 }
 
 // history is one page, ascending by seq, from before, after or around a seq; from
-// the end where none is given.
+// the end where none is given. With after_change it is what was changed since.
 func (s *Server) history(c *gin.Context) (int, any, error) {
 	id, err := im.ParseConversationID(c.Param("conversation"))
 	if err != nil {
@@ -60,8 +60,14 @@ func (s *Server) history(c *gin.Context) (int, any, error) {
 			given++
 		}
 	}
+	if req.AfterChange, err = queryNumber(c, "after_change"); err != nil {
+		return 0, nil, err
+	}
+	if req.AfterChange != nil {
+		given++
+	}
 	if given > 1 {
-		return 0, nil, im.Invalid("before_seq", "at most one of before_seq, after_seq and around")
+		return 0, nil, im.Invalid("before_seq", "at most one of before_seq, after_seq, around and after_change")
 	}
 	page, err := s.deps.Chat.History(c.Request.Context(), caller(c), req)
 	page.Items = list(page.Items)

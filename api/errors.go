@@ -32,7 +32,9 @@ func (s *Server) handle(h handler) gin.HandlerFunc {
 
 // sendRoutes are the routes whose errors say what became of the message, whoever
 // finds the error.
-var sendRoutes = map[string]bool{"/v1/messages": true, "/v1/server/messages": true}
+var sendRoutes = map[string]bool{
+	"/v1/messages": true, "/v1/server/messages": true,
+	"/v1/conversations/:conversation/messages/:seq/changes": true}
 
 // abort ends a request with err.
 func (s *Server) abort(c *gin.Context, err error) {

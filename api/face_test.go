@@ -60,6 +60,8 @@ type fake struct {
 	lastIP      string
 	lastWait    bool
 	lastHandle  string
+	lastChange  protocol.Change
+	lastHide    protocol.DeleteMessages
 	lastUsers   []im.UserID
 
 	lastUpdate   protocol.UpdateProfile
@@ -123,6 +125,26 @@ func (f *fake) Conversation(context.Context, im.Identity, im.ConversationID) (pr
 func (f *fake) History(_ context.Context, _ im.Identity, req protocol.History) (protocol.Page, error) {
 	f.lastHistory = req
 	return protocol.Page{Items: []im.Message{message}, HasMore: true}, f.err()
+}
+func (f *fake) ChangeAndWait(_ context.Context, _ im.Identity, req protocol.Change, wait bool) (protocol.ChangeAnswer, error) {
+	f.lastChange, f.lastWait = req, wait
+	return protocol.ChangeAnswer{State: protocol.StateAccepted, ConversationID: "d7-12", ClientChangeID: "01JF2K9M7Z"}, f.err()
+}
+func (f *fake) Edits(context.Context, im.Identity, im.ConversationID, im.Seq) (protocol.Edits, error) {
+	return protocol.Edits{Items: []protocol.Edit{{Content: message.Content, At: 1}, {Change: 5, Content: message.Content, At: 2}}}, f.err()
+}
+func (f *fake) Reactors(_ context.Context, _ im.Identity, _ im.ConversationID, _ im.Seq, reaction string, after uint64, limit int) (protocol.Reactors, error) {
+	return protocol.Reactors{Items: []protocol.Reactor{{User: godwit, Reaction: reaction, Change: after + 1}}, HasMore: true, Next: "4"}, f.err()
+}
+func (f *fake) DeleteMessagesNow(_ context.Context, _ im.Identity, req protocol.DeleteMessages) error {
+	f.lastHide = req
+	if len(req.Seqs) == 0 {
+		return im.Invalid("seqs", "must be 1 to 100")
+	}
+	return f.err()
+}
+func (f *fake) Deletions(context.Context, im.Identity, im.ConversationID, uint64, int) (protocol.Deletions, error) {
+	return protocol.Deletions{Items: []im.Hidden{{Seq: 42, Deletion: 4}}}, f.err()
 }
 func (f *fake) Receipts(_ context.Context, _ im.Identity, _ im.ConversationID, r protocol.Receipts) (protocol.Receipts, error) {
 	return r, f.err()

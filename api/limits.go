@@ -43,11 +43,19 @@ func queryNumber(c *gin.Context, name string) (*uint64, error) {
 	if err != nil || !given {
 		return nil, err
 	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || n > im.MaxID {
-		return nil, im.Invalid(name, "not a whole number from 0 to 2^53-1")
+	n, err := parseNumber(name, s)
+	if err != nil {
+		return nil, err
 	}
 	return &n, nil
+}
+
+func parseNumber(name, s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n > im.MaxID {
+		return 0, im.Invalid(name, "not a whole number from 0 to 2^53-1")
+	}
+	return n, nil
 }
 
 func querySeq(c *gin.Context, name string) (*im.Seq, error) {

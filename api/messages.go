@@ -20,12 +20,12 @@ func (s *Server) send(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	sent, err := s.deps.Chat.SendAndWait(c.Request.Context(), caller(c), req, wait)
-	return sentStatus(sent, wait), sent, err
+	return storedStatus(sent.State, wait), sent, err
 }
 
-func sentStatus(sent protocol.Sent, waited bool) int {
+func storedStatus(state protocol.SendState, waited bool) int {
 	switch {
-	case sent.State != protocol.StateStored:
+	case state != protocol.StateStored:
 		return http.StatusAccepted
 	case waited:
 		return http.StatusCreated

@@ -23,6 +23,13 @@ type Chat interface {
 	Sync(ctx context.Context, who im.Identity, req protocol.Sync) (protocol.Synced, error)
 	// Presence is who of users is online, as far as the caller may see.
 	Presence(ctx context.Context, who im.Identity, users []im.UserID) (protocol.Presences, error)
+	// ChangeAndWait recalls, edits or reacts; it returns as SendAndWait does.
+	ChangeAndWait(ctx context.Context, who im.Identity, req protocol.Change, wait bool) (protocol.ChangeAnswer, error)
+	Edits(ctx context.Context, who im.Identity, c im.ConversationID, seq im.Seq) (protocol.Edits, error)
+	Reactors(ctx context.Context, who im.Identity, c im.ConversationID, seq im.Seq, reaction string, after uint64, limit int) (protocol.Reactors, error)
+	// DeleteMessagesNow returns once the log has it.
+	DeleteMessagesNow(ctx context.Context, who im.Identity, req protocol.DeleteMessages) error
+	Deletions(ctx context.Context, who im.Identity, c im.ConversationID, after uint64, limit int) (protocol.Deletions, error)
 	// ServerSend sends for a backend, answered as SendAndWait.
 	ServerSend(ctx context.Context, req protocol.ServerSend, wait bool) (protocol.Sent, error)
 	Limits() protocol.Limits

@@ -58,6 +58,11 @@ var goodRequests = map[string]struct {
 	"deleteConversation":  {request{method: "DELETE", path: "/v1/conversations/d7-12?up_to_seq=42", auth: asUser}, 200},
 	"changeSettings":      {request{method: "PATCH", path: "/v1/conversations/d7-12/settings", auth: asUser, body: `{"pinned":true,"muted_until":9007199254740991,"draft":"low tide at","version":3}`}, 200},
 	"history":             {request{method: "GET", path: "/v1/conversations/d7-12/messages?before_seq=43&limit=20", auth: asUser}, 200},
+	"change":              {request{method: "POST", path: "/v1/conversations/d7-12/messages/42/changes?wait=stored", auth: asUser, body: `{"client_change_id":"01JF2K9M7Z","kind":"edit","content":{"text":"hi"},"base_change":4}`}, 202},
+	"edits":               {request{method: "GET", path: "/v1/conversations/d7-12/messages/42/edits", auth: asUser}, 200},
+	"reactors":            {request{method: "GET", path: "/v1/conversations/d7-12/messages/42/reactions?reaction=%F0%9F%91%8D&after=3", auth: asUser}, 200},
+	"deleteMessages":      {request{method: "POST", path: "/v1/conversations/d7-12/deletions", auth: asUser, body: `{"seqs":[3,4]}`}, 202},
+	"deletions":           {request{method: "GET", path: "/v1/conversations/d7-12/deletions?after=3&limit=9", auth: asUser}, 200},
 	"receipts":            {request{method: "POST", path: "/v1/conversations/d7-12/receipts", auth: asUser, body: `{"read_seq":42}`}, 200},
 	"offlineSources":      {request{method: "GET", path: "/v1/offline", auth: asUser}, 200},
 	"offlinePull":         {request{method: "GET", path: "/v1/offline/d7-12?after_seq=3", auth: asUser}, 200},
@@ -173,6 +178,10 @@ func TestRoutes_NeighbourErrorsAreAnsweredByTheTable(t *testing.T) {
 		{im.ErrMsgIDConflict, 409, "client_msg_id_conflict", im.OutcomeRefused},
 		{&im.RejectedError{Cause: im.ErrMsgIDConflict}, 409, "client_msg_id_conflict", im.OutcomeRejected},
 		{&im.RejectedError{Cause: im.ErrUnstorable}, 422, "unstorable", im.OutcomeRejected},
+		{im.ErrChangeIDConflict, 409, "client_change_id_conflict", im.OutcomeRefused},
+		{im.ErrRecalled, 409, "recalled", im.OutcomeRefused},
+		{&im.RejectedError{Cause: im.ErrEditConflict}, 409, "edit_conflict", im.OutcomeRejected},
+		{im.ErrTooLate, 403, "too_late", im.OutcomeRefused},
 		{im.ErrConflict, 409, "conflict", im.OutcomeRefused},
 		{im.ErrContentRefused, 422, "content_refused", im.OutcomeRefused},
 		{im.ErrTooLarge, 413, "too_large", im.OutcomeRefused},
@@ -208,7 +217,7 @@ func TestRoutes_NeighbourErrorsAreAnsweredByTheTable(t *testing.T) {
 				t.Errorf("%s with %v: retryable %t, Retry-After %q, retry_after_ms %d", id, c.err, e.Retryable, w.Header().Get("Retry-After"), e.RetryAfterMS)
 			}
 			outcome := im.Outcome("")
-			if id == "send" || id == "serverSend" {
+			if id == "send" || id == "serverSend" || id == "change" {
 				outcome = c.outcome
 			}
 			if e.Outcome != outcome {

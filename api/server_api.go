@@ -44,5 +44,5 @@ func (s *Server) serverSend(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	sent, err := s.deps.Chat.ServerSend(c.Request.Context(), req, wait)
-	return sentStatus(sent, wait), sent, err
+	return storedStatus(sent.State, wait), sent, err
 }

@@ -100,11 +100,15 @@ func (c *Client) sync(ctx context.Context, cn *conn) error {
 			th := c.thread(cv.ConversationID)
 			if th == nil {
 				th = c.addThread(cv.ConversationID, min(cv.DeliveredSeq, cv.LastSeq))
+				th.changed = ChangedUpTo{cv.LastChange, cv.Deletions} // what is pulled is as it now is
 			}
 			if th.have < cv.LastSeq {
 				if err := c.pull(ctx, cn, cv.ConversationID, th); err != nil {
 					return err
 				}
+			}
+			if err := c.catchChanges(ctx, cn, cv.ConversationID, th, ChangedUpTo{cv.LastChange, cv.Deletions}); err != nil {
+				return err
 			}
 		}
 		for _, o := range s.Offline { // shown before, and the ack was lost
@@ -169,6 +173,11 @@ func (c *Client) beat(ctx context.Context, cn *conn) error {
 					return err
 				}
 			}
+			if th != nil {
+				if err := c.catchChanges(ctx, cn, d.ConversationID, th, ChangedUpTo{d.LastChange, d.Deletions}); err != nil {
+					return err
+				}
+			}
 		}
 		c.moveTo(p.Position)
 		if !p.HasMore {
@@ -197,7 +206,23 @@ func (c *Client) follow(ctx context.Context, cn *conn, p push) error {
 		if err := json.Unmarshal(p.data, &r); err != nil {
 			return fmt.Errorf("push %s: %w", p.kind, err)
 		}
-		c.rejected(r)
+		if r.ClientChangeID == "" {
+			c.rejected(r)
+		} else if c.opt.OnChangeRejected != nil {
+			c.opt.OnChangeRejected(r)
+		}
+	case protocol.PushChanged:
+		var ch protocol.Changed
+		if err := json.Unmarshal(p.data, &ch); err != nil {
+			return fmt.Errorf("push %s: %w", p.kind, err)
+		}
+		return c.changed(ctx, cn, ch)
+	case protocol.PushDeleted:
+		var d protocol.Deleted
+		if err := json.Unmarshal(p.data, &d); err != nil {
+			return fmt.Errorf("push %s: %w", p.kind, err)
+		}
+		return c.deleted(ctx, cn, d)
 	case protocol.PushReceipt, protocol.PushReadSelf:
 		var m protocol.CursorMoved
 		if err := json.Unmarshal(p.data, &m); err != nil {

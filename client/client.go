@@ -44,6 +44,14 @@ type Options struct {
 	OnSettings func(protocol.ConversationSettings)
 	// OnKicked tells why the server is about to close, right before it does.
 	OnKicked func(protocol.Kicked)
+	// OnChanged sees messages that have changed, as they now are, in the order of their
+	// changes; also such as were said before this device began. A change may be seen
+	// again as part of a later one. OnChangeRejected hears of this user's changes that
+	// were taken and could not be made any more.
+	OnChanged        func(im.Message)
+	OnChangeRejected func(protocol.Rejected)
+	// OnDeleted tells what this user has deleted for themselves, on any device.
+	OnDeleted func(im.ConversationID, im.Seq)
 	// OnAcked tells that the server has taken this device's delivered ack. It runs on
 	// the connection's reading goroutine: it must not block.
 	OnAcked func(im.ConversationID, im.Seq)
@@ -56,6 +64,8 @@ type Options struct {
 	// Have restores what this device holds, by conversation; without an entry a
 	// conversation starts at what the user's devices have acked.
 	Have map[im.ConversationID]im.Seq
+	// HaveChanged goes with Have; without an entry all that was ever changed is told.
+	HaveChanged map[im.ConversationID]ChangedUpTo
 	// Position goes with Have: where it still stands, only what changed since is asked
 	// for.
 	Position *im.Position
@@ -140,7 +150,7 @@ func New(opt Options) *Client {
 		watched:  make(map[im.UserID]bool),
 	}
 	for id, seq := range opt.Have {
-		c.threads[id] = &thread{have: seq}
+		c.threads[id] = &thread{have: seq, changed: opt.HaveChanged[id]}
 	}
 	return c
 }

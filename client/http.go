@@ -91,6 +91,9 @@ func (h *HTTP) History(ctx context.Context, r protocol.History) (p protocol.Page
 	set("before_seq", r.BeforeSeq)
 	set("after_seq", r.AfterSeq)
 	set("around", r.Around)
+	if r.AfterChange != nil {
+		q.Set("after_change", strconv.FormatUint(*r.AfterChange, 10))
+	}
 	if r.Limit > 0 {
 		q.Set("limit", strconv.Itoa(r.Limit))
 	}

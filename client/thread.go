@@ -18,6 +18,8 @@ type thread struct {
 	owes  im.Seq // the last message of somebody else
 	// own are seqs above have that this device sent and need not be shown.
 	own map[im.Seq]bool
+	// changed is guarded by Client.mu where another goroutine reads it.
+	changed ChangedUpTo
 }
 
 // pull shows everything after what this device has. For a conversation it did not

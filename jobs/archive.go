@@ -93,7 +93,8 @@ func (s *strand) insert(ctx context.Context, todo []*send) error {
 		ends[d.conv] = e
 		rows[i] = im.Message{
 			Conversation: d.conv, Seq: e.last.Seq, ID: e.last.ID, ClientMsgID: d.task.ClientMsgID, Sender: d.task.Sender,
-			Type: d.task.Type, Content: d.task.Content, StoredAt: now, Hash: d.task.Hash, Uncounted: d.task.Uncounted,
+			Type: d.task.Type, Content: d.task.Content, StoredAt: now,
+			About: d.task.About, Hash: d.task.Hash, Uncounted: d.task.Uncounted,
 		}
 	}
 	if _, err := callStore(ctx, s.r, "insert", func(ctx context.Context) (struct{}, error) {
@@ -164,6 +165,12 @@ func (s *strand) learn(ctx context.Context, b *batch, todo []*send) error {
 	}
 	for _, rc := range b.receipts.list {
 		need(rc.conv)
+	}
+	for _, c := range b.changes {
+		need(c.conv)
+	}
+	for _, h := range b.hides {
+		need(h.Conversation)
 	}
 	if len(missing) > 0 {
 		lasts, err := untilStore(ctx, s.r, "lasts", func(ctx context.Context) (map[im.ConversationID]im.LastRef, error) {

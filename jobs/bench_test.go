@@ -56,6 +56,11 @@ func (*still) Lasts(context.Context, []im.ConversationID) (map[im.ConversationID
 func (*still) FindStored(context.Context, []im.SendKey) (map[im.SendKey]im.StoredRef, error) {
 	return nil, nil
 }
+func (*still) ChangeBasis(context.Context, []im.ChangeKey, []im.Place, []im.ReactionKey) (im.ChangeBasis, error) {
+	return im.ChangeBasis{}, nil
+}
+func (*still) ApplyChanges(context.Context, im.ChangeSet) error                { return nil }
+func (*still) HideMessages(context.Context, im.Hide) ([]im.Hidden, error)      { return nil, nil }
 func (*still) EnsureConversations(context.Context, []im.NewConversation) error { return nil }
 func (*still) MoveCursors(context.Context, []im.CursorMove) error              { return nil }
 func (*still) Park(context.Context, im.DeadLetter) error                       { return nil }

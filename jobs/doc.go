@@ -8,8 +8,9 @@
 //	[J4] a duplicate repeats its side effects; every effect is a max by seq, so a replay changes nothing
 //	[J5] a store that is away blocks the partition in place; what can never be stored is parked alone, its sender told, its neighbours flow
 //	[J6] accepted = stored + parked, counted by distinct (conversation, sender, client message ID), but for an ID reused with other content
+//	[J7] changes of messages are numbered 1, 2, 3 … in their conversation, in the order of the log, each decided once for ever
 //
 // A record's way through the files: runner.go takes it, strand.go gives it a place,
-// realtime.go runs archive.go → receipt.go → project.go → push.go, and the partition
+// realtime.go runs archive.go → change.go → receipt.go → project.go → push.go, and the partition
 // in commit.go commits. poison.go is for what fails.
 package jobs

@@ -66,6 +66,14 @@ type world struct {
 	doubts   int
 	leases   [im.MessageNodes]string
 
+	changes   map[im.ConversationID][]im.StoredChange
+	changed   map[im.ChangeKey]im.ChangeRef
+	reactions map[im.ReactionKey]uint64
+	former    map[im.Place][]im.FormerContent
+	deleted   map[memberKey][]im.Hidden
+	uncounted map[im.UncountedSeq]bool // in MySQL
+	indexed   map[im.UncountedSeq]bool // in Redis
+
 	states   map[memberKey]im.ConversationState
 	offline  map[memberKey]map[im.Seq]im.MessageID
 	sessions map[im.UserID][]im.SessionRef
@@ -77,6 +85,9 @@ type world struct {
 func newWorld(seed uint64) *world {
 	return &world{
 		chance: newChance(seed), rows: make(map[im.ConversationID][]im.Message), keys: make(map[im.SendKey]im.StoredRef),
+		changes: make(map[im.ConversationID][]im.StoredChange), changed: make(map[im.ChangeKey]im.ChangeRef),
+		reactions: make(map[im.ReactionKey]uint64), former: make(map[im.Place][]im.FormerContent), deleted: make(map[memberKey][]im.Hidden),
+		uncounted: make(map[im.UncountedSeq]bool), indexed: make(map[im.UncountedSeq]bool),
 		ids: make(map[im.MessageID]bool), known: make(map[im.ConversationID][]im.UserID), cursors: make(map[memberKey]im.CursorMove),
 		dead: make(map[[2]int64]im.DeadLetter), deadKeys: make(map[im.SendKey]im.StoredRef), states: make(map[memberKey]im.ConversationState),
 		offline: make(map[memberKey]map[im.Seq]im.MessageID), sessions: make(map[im.UserID][]im.SessionRef), calls: make(map[string]int),
@@ -143,6 +154,12 @@ func (w *world) InsertMessages(ctx context.Context, rows []im.Message) error {
 			w.wrongf("%s: message ID not later than the one before", m.Conversation)
 		}
 		w.rows[m.Conversation] = append(w.rows[m.Conversation], m)
+		switch m.Uncounted {
+		case im.UncountedForAll:
+			w.uncounted[im.UncountedSeq{Conversation: m.Conversation, Seq: m.Seq}] = true
+		case im.UncountedForSender:
+			w.uncounted[im.UncountedSeq{Conversation: m.Conversation, Seq: m.Seq, User: m.Sender.ID}] = true
+		}
 		w.keys[im.SendKey{Conversation: m.Conversation, Sender: m.Sender.ID, ClientMsgID: m.ClientMsgID}] =
 			im.StoredRef{Seq: m.Seq, ID: m.ID, StoredAt: m.StoredAt, Hash: m.Hash}
 		w.ids[m.ID] = true
@@ -279,6 +296,12 @@ func (w *world) Project(ctx context.Context, p im.Projection) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls["project"]++
+	for _, u := range p.Uncounted {
+		w.indexed[u] = true
+		if !w.uncounted[u] {
+			w.wrongf("%v projected as uncounted before it was stored", u)
+		}
+	}
 	for _, u := range p.Users {
 		key := memberKey{u.State.Conversation, u.User}
 		s := w.states[key]
@@ -286,6 +309,8 @@ func (w *world) Project(ctx context.Context, p im.Projection) error {
 		s.Read, s.Delivered = max(s.Read, u.State.Read), max(s.Delivered, u.State.Delivered)
 		s.PeerRead, s.PeerDelivered = max(s.PeerRead, u.State.PeerRead), max(s.PeerDelivered, u.State.PeerDelivered)
 		s.LastUncounted = max(s.LastUncounted, u.State.LastUncounted)
+		s.LastChange, s.Deletions = max(s.LastChange, u.State.LastChange), max(s.Deletions, u.State.Deletions)
+		s.LastMention = max(s.LastMention, u.State.LastMention)
 		w.states[key] = s
 		if w.offline[key] == nil {
 			w.offline[key] = make(map[im.Seq]im.MessageID)
@@ -508,6 +533,18 @@ func (w *world) covers(records []queue.Record) {
 				w.wrongf("offset %d committed: neither read nor parked", r.Offset)
 			}
 			continue
+		}
+		if c := task.Change; c != nil {
+			if _, ok := w.changed[im.ChangeKey{Conversation: task.Conversation, Actor: c.Actor, ClientChangeID: c.ClientChangeID}]; !ok {
+				w.wrongf("offset %d committed: change %s of %s not stored", r.Offset, c.ClientChangeID, task.Conversation)
+			}
+		}
+		if h := task.Hide; h != nil {
+			for _, seq := range h.Seqs {
+				if !slices.ContainsFunc(w.deleted[memberKey{task.Conversation, h.User}], func(x im.Hidden) bool { return x.Seq == seq }) {
+					w.wrongf("offset %d committed: %d of %s not deleted", r.Offset, seq, task.Conversation)
+				}
+			}
 		}
 		if t := task.Send; t != nil {
 			key := im.SendKey{Conversation: task.Conversation, Sender: t.Sender.ID, ClientMsgID: t.ClientMsgID}

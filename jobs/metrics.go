@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	messages  *prometheus.CounterVec
 	receipts  *prometheus.CounterVec
+	changes   *prometheus.CounterVec
 	steps     *prometheus.HistogramVec
 	batch     prometheus.Histogram
 	busy      prometheus.Gauge
@@ -33,6 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		messages: counters("messages_total", "Accepted messages by what became of them: stored, duplicate, conflict, dead.", "result"),
 		receipts: counters("receipts_total", "Receipts by result: moved, unmoved, foreign.", "result"),
+		changes:  counters("changes_total", "Accepted changes of messages by kind and result: done, rejected.", "kind", "result"),
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "curlew_jobs_step_seconds", Help: "One step of one batch.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 5},
@@ -51,7 +53,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		cursors:   counter("cursor_moves_total", "Cursor moves written to MySQL."),
 		abandoned: counter("abandoned_records_total", "Records taken and left to the next owner, when draining took too long."),
 	}
-	reg.MustRegister(m.messages, m.receipts, m.steps, m.batch, m.busy, m.waits, m.rounds, m.doubts, m.pushes, m.pushLost,
+	reg.MustRegister(m.messages, m.receipts, m.changes, m.steps, m.batch, m.busy, m.waits, m.rounds, m.doubts, m.pushes, m.pushLost,
 		m.stalls, m.leases, m.cursors, m.abandoned)
 	return m
 }

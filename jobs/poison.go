@@ -17,12 +17,18 @@ func storable(t *im.Task) error {
 	if !direct || high == im.SystemUser {
 		return fmt.Errorf("%w: not a one-to-one conversation", im.ErrUnstorable)
 	}
-	s := t.Send
+	s, c, h := t.Send, t.Change, t.Hide
 	switch {
+	case c != nil && c.Actor != low && c.Actor != high, h != nil && h.User != low && h.User != high:
+		return fmt.Errorf("%w: who asks is not in the conversation", im.ErrUnstorable)
+	case c != nil && !c.Kind.Known():
+		return fmt.Errorf("%w: unknown kind of change", im.ErrUnstorable)
+	case c != nil && c.Kind == im.ChangeEdit && !json.Valid(c.Content):
+		return fmt.Errorf("%w: content is not JSON", im.ErrUnstorable)
 	case s == nil:
 	case s.Sender.ID != low && s.Sender.ID != high:
 		return fmt.Errorf("%w: the sender is not in the conversation", im.ErrUnstorable)
-	case s.Type != im.TypeText && s.Type != im.TypeCustom && s.Type != im.TypeSystem:
+	case !s.Type.Known():
 		return fmt.Errorf("%w: unknown message type", im.ErrUnstorable)
 	case !json.Valid(s.Content):
 		return fmt.Errorf("%w: content is not JSON", im.ErrUnstorable)
@@ -95,6 +101,16 @@ func (s *strand) park(ctx context.Context, it *item, cause error) error {
 	}
 	s.r.log.Error("record given up", "topic", d.Topic, "partition", d.Partition, "offset", d.Offset,
 		"conv", d.Key.Conversation, "user", d.Key.Sender, "client_msg_id", d.Key.ClientMsgID, "err", cause)
+	if c := it.task.Change; c != nil && it.poison == nil {
+		s.r.m.changes.WithLabelValues(string(c.Kind), "dead").Inc()
+		if err := s.crash("park"); err != nil {
+			return err
+		}
+		p := s.r.newPusher(ctx, []im.UserID{c.Actor})
+		p.refused(it.task.Conversation, c, im.ErrUnstorable)
+		p.publish(ctx)
+		return nil
+	}
 	if t == nil {
 		s.r.m.messages.WithLabelValues("dead_unreadable").Inc()
 		return s.crash("park")

@@ -12,7 +12,7 @@ import (
 // for data that the table refuses; anything else is unknown.
 type Archive interface {
 	// InsertMessages writes the rows as one multi-row INSERT, plain and autocommitted,
-	// all or none; with the uncounted rows among them as one transaction.
+	// all or none; with the uncounted rows and mentions among them as one transaction.
 	InsertMessages(ctx context.Context, rows []im.Message) error
 	// Lasts returns the end of each conversation; an empty one is left out.
 	Lasts(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID]im.LastRef, error)
@@ -21,6 +21,15 @@ type Archive interface {
 	// EnsureConversations creates the rows of conversations and their members that
 	// are not there yet.
 	EnsureConversations(ctx context.Context, convs []im.NewConversation) error
+	// ChangeBasis reads what is needed to decide changes: the last change of each key's
+	// conversation before everything else.
+	ChangeBasis(ctx context.Context, keys []im.ChangeKey, places []im.Place, reactions []im.ReactionKey) (im.ChangeBasis, error)
+	// ApplyChanges writes them in one transaction. A number or client change ID that is
+	// taken is an im.DuplicateError.
+	ApplyChanges(ctx context.Context, set im.ChangeSet) error
+	// HideMessages deletes messages for one user; again is as once. It returns them all,
+	// by number.
+	HideMessages(ctx context.Context, h im.Hide) ([]im.Hidden, error)
 	// MoveCursors raises cursors, never lowers them; one statement for all.
 	MoveCursors(ctx context.Context, moves []im.CursorMove) error
 	// Park records what was given up; the same record twice is one row.

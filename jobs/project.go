@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,6 +53,9 @@ func (r *raiser) message(d *send, low, high im.UserID) {
 		if u != d.key.Sender {
 			e.Offline = append(e.Offline, im.OfflineEntry{Seq: seq, ID: id})
 		}
+		if u != d.key.Sender && slices.Contains(d.task.About.Mentions, u) {
+			e.State.LastMention = max(e.State.LastMention, seq)
+		}
 		if d.task.Uncounted == im.UncountedForAll || d.task.Uncounted == im.UncountedForSender && u == d.key.Sender {
 			e.State.LastUncounted = max(e.State.LastUncounted, seq)
 		}
@@ -67,6 +71,37 @@ func (r *raiser) message(d *send, low, high im.UserID) {
 		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: d.conv, Seq: seq, User: d.key.Sender})
 	}
 	r.p.Hints = append(r.p.Hints, im.Hint{Key: d.key, Ref: d.ref})
+}
+
+// change raises how far the conversation's changes have come, for everyone in it; a
+// recalled message no longer counts.
+func (r *raiser) change(c *change, low, high im.UserID) {
+	recalled := c.message != nil && c.message.RecalledAt != 0
+	for _, u := range [...]im.UserID{low, high} {
+		if e := r.of(u, c.conv); e != nil {
+			e.State.LastChange = max(e.State.LastChange, c.ref.Change)
+			if recalled {
+				e.State.LastUncounted = max(e.State.LastUncounted, c.ref.Seq)
+			}
+		}
+	}
+	if recalled {
+		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: c.conv, Seq: c.ref.Seq, User: im.SystemUser})
+	}
+}
+
+// hide raises how far one user's deletions have come; what they deleted no longer
+// counts for them.
+func (r *raiser) hide(h *hide) {
+	for _, it := range h.items {
+		e := r.of(h.User, h.Conversation)
+		if e == nil {
+			return
+		}
+		e.State.Deletions = max(e.State.Deletions, it.Deletion)
+		e.State.LastUncounted = max(e.State.LastUncounted, it.Seq)
+		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: h.Conversation, Seq: it.Seq, User: h.User})
+	}
 }
 
 // moves raises a member's cursors, and the other side's picture of them.
@@ -93,6 +128,15 @@ func (s *strand) projection(b *batch, moves []move) im.Projection {
 			e, _ := s.ends.Get(d.conv)
 			r.message(d, e.low, e.high)
 		}
+	}
+	for _, c := range b.changes {
+		if !c.conflict {
+			e, _ := s.ends.Get(c.conv)
+			r.change(c, e.low, e.high)
+		}
+	}
+	for _, h := range b.hides {
+		r.hide(h)
 	}
 	r.moves(moves)
 	return r.projection()

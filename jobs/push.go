@@ -38,6 +38,15 @@ func (s *strand) push(ctx context.Context, b *batch, moves []move) {
 		}
 		p.bound(ctx)
 	}
+	for _, c := range b.changes {
+		e, _ := s.ends.Get(c.conv)
+		p.changed(c, e.low, e.high)
+		p.bound(ctx)
+	}
+	for _, h := range b.hides {
+		p.deleted(h)
+		p.bound(ctx)
+	}
 	for i := range moves {
 		if moves[i].receipt {
 			p.moved(&moves[i])
@@ -64,6 +73,14 @@ func (s *strand) audience(b *batch, moves []move) []im.UserID {
 		} else {
 			users = append(users, d.key.Sender)
 		}
+	}
+	for _, c := range b.changes {
+		if e, ok := s.ends.Get(c.conv); ok {
+			users = append(users, e.low, e.high)
+		}
+	}
+	for _, h := range b.hides {
+		users = append(users, h.User)
 	}
 	for i := range moves {
 		if moves[i].receipt {
@@ -115,7 +132,7 @@ func (p *pusher) stored(d *send) {
 func (p *pusher) message(d *send, low, high im.UserID) {
 	m := im.Message{
 		Conversation: d.conv, Seq: d.ref.Seq, ID: d.ref.ID, ClientMsgID: d.key.ClientMsgID, Sender: d.task.Sender,
-		Type: d.task.Type, Content: d.task.Content, StoredAt: d.ref.StoredAt,
+		Type: d.task.Type, Content: d.task.Content, StoredAt: d.ref.StoredAt, About: d.task.About,
 	}
 	own := d.task.Origin.Session
 	if slices.ContainsFunc(p.sessions[d.key.Sender], func(s im.SessionRef) bool { return s.Session != own }) {

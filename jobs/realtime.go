@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/curlew-im/curlew/logic/im"
@@ -12,6 +13,8 @@ type batch struct {
 	sends    []*send // in the order of the log
 	fresh    []*send // of these, the first of each key: what may have to be inserted
 	receipts receipts
+	changes  []*change // in the order of the log
+	hides    []*hide
 	items    []*item
 	careful  bool // look for stored messages before the first insert
 }
@@ -39,7 +42,8 @@ type send struct {
 
 // process takes a batch the whole way. The order is the contract:
 //
-//  1. archive: the rows are committed, or nothing below happens
+//  1. archive: the rows are committed, or nothing below happens; then the changes of
+//     messages, which are of these or of older ones
 //  2. cursors: what receipts and sends move is noted, to be in MySQL before the offset
 //  3. project: Redis has it, or a row of doubt says that it may not
 //  4. push: only now is presence read. Who connects registers first and pulls second,
@@ -56,6 +60,20 @@ func (s *strand) process(ctx context.Context, items []*item, careful bool) error
 	s.r.m.step("archive", start)
 	if err := s.crash("insert"); err != nil {
 		return err
+	}
+
+	if len(b.changes)+len(b.hides) > 0 {
+		start = time.Now()
+		if err := s.alter(ctx, b); err != nil {
+			return err
+		}
+		if err := s.conceal(ctx, b); err != nil {
+			return err
+		}
+		s.r.m.step("change", start)
+		if err := s.crash("change"); err != nil {
+			return err
+		}
 	}
 
 	moves := s.moves(b)
@@ -92,7 +110,7 @@ func (s *strand) process(ctx context.Context, items []*item, careful bool) error
 	return ctx.Err()
 }
 
-// sort splits a batch into sends and receipts and folds repeats.
+// sort splits a batch by what its records ask for and folds repeats.
 func (s *strand) sort(items []*item, careful bool) *batch {
 	b := &batch{items: items, careful: careful, sends: make([]*send, 0, len(items)), fresh: make([]*send, 0, len(items))}
 	seen := make(map[im.SendKey]*send, len(items))
@@ -108,11 +126,35 @@ func (s *strand) sort(items []*item, careful bool) *batch {
 				b.fresh = append(b.fresh, d)
 			}
 			b.sends = append(b.sends, d)
-		default:
+		case it.task.Receipt != nil:
 			b.receipts.add(it.task.Conversation, it.task.Receipt)
+		case it.task.Change != nil:
+			b.change(it.task.Conversation, it.task.Change)
+		default:
+			b.hide(it.task.Conversation, it.task.Hide)
 		}
 	}
 	return b
+}
+
+func (b *batch) change(conv im.ConversationID, t *im.ChangeTask) {
+	c := &change{conv: conv, task: t, key: im.ChangeKey{Conversation: conv, Actor: t.Actor, ClientChangeID: t.ClientChangeID}}
+	for _, other := range b.changes {
+		if other.key == c.key && other.first == nil {
+			c.first = other
+		}
+	}
+	b.changes = append(b.changes, c)
+}
+
+func (b *batch) hide(conv im.ConversationID, t *im.HideTask) {
+	for _, h := range b.hides {
+		if h.Conversation == conv && h.User == t.User {
+			h.Seqs = append(h.Seqs, t.Seqs...)
+			return
+		}
+	}
+	b.hides = append(b.hides, &hide{Hide: im.Hide{Conversation: conv, User: t.User, Seqs: slices.Clone(t.Seqs)}})
 }
 
 // settle gives a repeat the fate of the first of its key.
@@ -142,6 +184,13 @@ func (s *strand) count(b *batch) {
 		if c > 0 && names[f] != "" {
 			s.r.m.messages.WithLabelValues(names[f]).Add(float64(c))
 		}
+	}
+	for _, c := range b.changes {
+		result := "done"
+		if c.err() != nil {
+			result = "rejected"
+		}
+		s.r.m.changes.WithLabelValues(string(c.task.Kind), result).Inc()
 	}
 }
 

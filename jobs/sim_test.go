@@ -74,6 +74,8 @@ func newSimulation(seed uint64) *simulation {
 				}
 				task = im.Task{Conversation: old.Conversation, Send: &again}
 			}
+		case c.intn(5) == 0 && sent[conv] > 0:
+			task = s.change(conv, n, im.Seq(sent[conv]))
 		case c.intn(25) == 0:
 			s.poison[task.Send.ClientMsgID] = true
 		case c.intn(4) == 0:
@@ -154,6 +156,9 @@ func (s *simulation) check(t *testing.T) {
 			continue
 		}
 		conv := task.Conversation
+		if task.Change != nil || task.Hide != nil {
+			continue
+		}
 		if rc := task.Receipt; rc != nil {
 			// Clamped to an end that is somewhere between the record's place and its
 			// batch's end: at least what was before it in the log.
@@ -204,6 +209,7 @@ func (s *simulation) check(t *testing.T) {
 			t.Errorf("cursor of %v is %d/%d, want at least %d/%d", key, got.Delivered, got.Read, want.Delivered, want.Read)
 		}
 	}
+	s.checkChanges(t)
 }
 
 // checkProjection holds Redis against MySQL; where there is a row of doubt, readers

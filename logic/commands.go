@@ -32,6 +32,15 @@ func (s *Service) Handle(ctx context.Context, session *im.Session, message []byt
 		s.handleSend(ctx, session, req, answer)
 	case protocol.CmdAck, protocol.CmdRead:
 		s.handleReceipt(ctx, session, req, answer)
+	case protocol.CmdChange:
+		s.handleChange(ctx, session, req, answer)
+	case protocol.CmdDeleteMessages:
+		s.handleDeleteMessages(ctx, session, req, answer)
+	case protocol.CmdDeletions:
+		data, err := decoded(req, func(r protocol.AskDeletions) (protocol.Deletions, error) {
+			return s.Deletions(ctx, session.Identity, r.ConversationID, r.After, r.Limit)
+		})
+		s.answer(req, data, err, answer)
 	case protocol.CmdConnect:
 		s.count(req.Cmd, im.ErrForbidden)
 		answer(protocol.Answer{Frame: s.reply(req.ID, nil, im.ErrForbidden), Close: closeOf(im.ErrForbidden)})
@@ -110,6 +119,25 @@ func (s *Service) handleReceipt(ctx context.Context, session *im.Session, req pr
 	})
 }
 
+func (s *Service) handleChange(ctx context.Context, session *im.Session, req protocol.Request, answer func(protocol.Answer)) {
+	var c protocol.Change
+	if err := protocol.DecodeData(req.Data, &c); err != nil {
+		s.answer(req, nil, err, answer)
+		return
+	}
+	from := im.Origin{Node: session.Node, Session: session.ID}
+	s.Change(ctx, session.Identity, from, c, func(a protocol.ChangeAnswer, err error) { s.answer(req, a, err, answer) })
+}
+
+func (s *Service) handleDeleteMessages(ctx context.Context, session *im.Session, req protocol.Request, answer func(protocol.Answer)) {
+	var d protocol.DeleteMessages
+	if err := protocol.DecodeData(req.Data, &d); err != nil {
+		s.answer(req, nil, err, answer)
+		return
+	}
+	s.DeleteMessages(ctx, session.Identity, d, func(err error) { s.answer(req, d, err, answer) })
+}
+
 func (s *Service) handleRefresh(ctx context.Context, session *im.Session, req protocol.Request, answer func(protocol.Answer)) {
 	var r protocol.Refresh
 	err := protocol.DecodeData(req.Data, &r)
@@ -132,7 +160,7 @@ func (s *Service) answer(req protocol.Request, data any, err error, answer func(
 	switch {
 	case err == nil:
 		a.Frame = s.reply(req.ID, data, nil)
-	case req.Cmd == protocol.CmdSend:
+	case req.Cmd == protocol.CmdSend, req.Cmd == protocol.CmdChange:
 		a.Frame = s.encode(protocol.Reply{ID: req.ID, Error: protocol.NewSendError(err)}, err)
 	default:
 		a.Frame = s.reply(req.ID, nil, err)
@@ -168,7 +196,7 @@ func (s *Service) count(cmd protocol.Command, err error) {
 	switch cmd {
 	case protocol.CmdConnect, protocol.CmdSend, protocol.CmdAck, protocol.CmdRead, protocol.CmdSync,
 		protocol.CmdHistory, protocol.CmdOffline, protocol.CmdRefresh, protocol.CmdPing, protocol.CmdPresence, protocol.CmdTyping,
-		protocol.CmdSettings, protocol.CmdDelete:
+		protocol.CmdChange, protocol.CmdDeleteMessages, protocol.CmdDeletions, protocol.CmdSettings, protocol.CmdDelete:
 	default:
 		cmd = "unknown"
 	}

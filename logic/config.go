@@ -37,6 +37,13 @@ type Config struct {
 	// MessagePolicy is who may send messages to whom: everyone (default) or contacts. A
 	// user may set the stricter for themselves. Backends and the system always may.
 	MessagePolicy im.MessagePolicy
+	// RecallWithin and EditWithin are how long after it was stored a message may be
+	// recalled or edited by its sender (defaults 2 min and 15 min).
+	RecallWithin time.Duration
+	EditWithin   time.Duration
+	// MaxAttachmentBytes is the largest file that a message may point to (default 100
+	// MiB): what clients say of it, since it is elsewhere.
+	MaxAttachmentBytes int64
 	// StoreTimeout bounds what one request spends on the stores before the log, or on
 	// an answer (default 1.5 s, at most 1.9 s; with the 3 s of the log it stays under 5).
 	StoreTimeout time.Duration
@@ -62,6 +69,9 @@ func (c Config) WithDefaults() Config {
 	or(&c.Copies, 100_000)
 	or(&c.Waiters, 10_000)
 	or(&c.MessagePolicy, im.MessagesFromEveryone)
+	or(&c.RecallWithin, 2*time.Minute)
+	or(&c.EditWithin, 15*time.Minute)
+	or(&c.MaxAttachmentBytes, 100<<20)
 	or(&c.StoreTimeout, 1500*time.Millisecond)
 	or(&c.MaxMessageBytes, 64<<10)
 	return c
@@ -94,6 +104,12 @@ func (c Config) Validate() error {
 		return fmt.Errorf("logic.waiters: %d is below 1", c.Waiters)
 	case c.MessagePolicy.Validate() != nil:
 		return fmt.Errorf("logic.message_policy: %q is neither everyone nor contacts", c.MessagePolicy)
+	case c.RecallWithin < 0:
+		return fmt.Errorf("logic.recall_within: %s is negative", c.RecallWithin)
+	case c.EditWithin < 0:
+		return fmt.Errorf("logic.edit_within: %s is negative", c.EditWithin)
+	case c.MaxAttachmentBytes < 1:
+		return fmt.Errorf("logic.max_attachment_bytes: %d is below 1", c.MaxAttachmentBytes)
 	case c.StoreTimeout < 50*time.Millisecond || c.StoreTimeout > 1900*time.Millisecond:
 		return fmt.Errorf("logic.store_timeout: %s is not within 50ms and 1.9s", c.StoreTimeout)
 	case c.MaxMessageBytes < im.MaxContentBytes:

@@ -33,8 +33,11 @@ func (s *Service) History(ctx context.Context, who im.Identity, req protocol.His
 			return protocol.Page{}, im.Invalid("around", "must be at least 1")
 		}
 	}
+	if req.AfterChange != nil {
+		given++
+	}
 	if given > 1 {
-		return protocol.Page{}, im.Invalid("before_seq", "give at most one of before_seq, after_seq and around")
+		return protocol.Page{}, im.Invalid("before_seq", "give at most one of before_seq, after_seq, around and after_change")
 	}
 	ctx, cancel := s.within(ctx)
 	defer cancel()
@@ -47,7 +50,10 @@ func (s *Service) History(ctx context.Context, who im.Identity, req protocol.His
 		first = 0
 	}
 	if nothing || w.empty {
-		return protocol.Page{Items: []im.Message{}, FirstSeq: first}, nil
+		return protocol.Page{Items: []im.Message{}, Change: req.AfterChange, FirstSeq: first}, nil
+	}
+	if req.AfterChange != nil {
+		return s.changed(ctx, who.User, w, im.ChangedQuery{Conversation: req.ConversationID, After: *req.AfterChange, Limit: limit})
 	}
 	q.First, q.Last = w.first, w.last
 	found, err := s.deps.Records.History(ctx, q)
@@ -55,7 +61,11 @@ func (s *Service) History(ctx context.Context, who im.Identity, req protocol.His
 		return protocol.Page{}, fmt.Errorf("history: %w", storeError(err))
 	}
 	found = fit(found, q)
-	page := protocol.Page{Items: forReader(found.Items, who.User), HasMore: found.HasMoreBefore, FirstSeq: first}
+	items, err := s.show(ctx, who.User, w, found.Items)
+	if err != nil {
+		return protocol.Page{}, fmt.Errorf("history: %w", storeError(err))
+	}
+	page := protocol.Page{Items: items, HasMore: found.HasMoreBefore, FirstSeq: first}
 	switch {
 	case req.AfterSeq != nil:
 		page.HasMore = found.HasMoreAfter
@@ -63,6 +73,32 @@ func (s *Service) History(ctx context.Context, who im.Identity, req protocol.His
 		page.HasMoreAfter = found.HasMoreAfter
 	}
 	return page, nil
+}
+
+// changed is a page of what was changed after a change.
+func (s *Service) changed(ctx context.Context, u im.UserID, w window, q im.ChangedQuery) (protocol.Page, error) {
+	q.First, q.Last = w.first, w.last
+	found, err := s.deps.Records.Changed(ctx, q)
+	if err != nil {
+		return protocol.Page{}, fmt.Errorf("changes: %w", storeError(err))
+	}
+	left := pageBytes
+	for i, m := range found.Items {
+		if left -= len(m.Content); left < 0 && i > 0 {
+			found.Items, found.HasMore, found.UpTo = found.Items[:i], true, found.Items[i-1].Change
+			break
+		}
+	}
+	items, err := s.show(ctx, u, w, found.Items)
+	if err != nil {
+		return protocol.Page{}, fmt.Errorf("changes: %w", storeError(err))
+	}
+	return protocol.Page{Items: items, HasMore: found.HasMore, Change: &found.UpTo}, nil
+}
+
+// show is messages of one conversation as u sees them.
+func (s *Service) show(ctx context.Context, u im.UserID, w window, items []im.Message) ([]im.Message, error) {
+	return s.decorate(ctx, u, items, func(im.ConversationID) bool { return w.deletions > 0 })
 }
 
 // pageBytes bounds the contents of one page: a hundred of the largest messages would
@@ -105,13 +141,4 @@ func fit(p im.HistoryPage, q im.HistoryQuery) im.HistoryPage {
 	p.HasMoreAfter = p.HasMoreAfter || high < len(p.Items)
 	p.Items = p.Items[low:high]
 	return p
-}
-
-// forReader hides what only senders see; never nil, so that JSON shows an array.
-func forReader(items []im.Message, u im.UserID) []im.Message {
-	shown := make([]im.Message, len(items))
-	for i, m := range items {
-		shown[i] = m.ForReader(u)
-	}
-	return shown
 }

@@ -129,6 +129,7 @@ func (m *membership) ask(ctx context.Context, k pair) (peerCopy, error) {
 // upper end. empty: theirs, and nothing in it yet.
 type window struct {
 	first, last im.Seq
+	deletions   uint64 // of single messages, by the user for themselves
 	empty       bool
 }
 
@@ -140,7 +141,7 @@ func (m *membership) MaySee(ctx context.Context, u im.UserID, c im.ConversationI
 	}
 	member, err := m.records.Member(ctx, c, u)
 	if err == nil {
-		return window{first: max(member.Join, member.Floor+1), last: member.Leave}, nil
+		return window{first: max(member.Join, member.Floor+1), last: member.Leave, deletions: member.Deletions}, nil
 	}
 	if !isNotFound(err) {
 		return window{}, fmt.Errorf("look up member: %w", storeError(err))

@@ -120,6 +120,22 @@ type Records interface {
 	// LastMessages returns the message at each of the given places; a missing one is
 	// left out.
 	LastMessages(ctx context.Context, at map[im.ConversationID]im.Seq) (map[im.ConversationID]im.Message, error)
+	// Changed returns what was changed after a change, as it now is.
+	Changed(ctx context.Context, q im.ChangedQuery) (im.ChangedPage, error)
+	// FindChange returns im.ErrNotFound where no such change is stored.
+	FindChange(ctx context.Context, k im.ChangeKey) (im.ChangeRef, error)
+	// FormerContents is what a message said before each edit, the first first.
+	FormerContents(ctx context.Context, p im.Place) ([]im.FormerContent, error)
+	// Reactors is who reacted to a message in one way, by change, after a change.
+	Reactors(ctx context.Context, p im.Place, reaction string, after uint64, limit int) (all []im.Reactor, more bool, err error)
+	// OwnReactions are u's to the messages at the places.
+	OwnReactions(ctx context.Context, u im.UserID, places []im.Place) (map[im.ReactionKey]bool, error)
+	// RecalledAmong are the places whose messages have been recalled.
+	RecalledAmong(ctx context.Context, places []im.Place) (map[im.Place]bool, error)
+	// HiddenAmong are the places whose messages u has deleted for themselves.
+	HiddenAmong(ctx context.Context, u im.UserID, places []im.Place) (map[im.Place]bool, error)
+	// Deletions is what u has deleted in c after a number, by number.
+	Deletions(ctx context.Context, u im.UserID, c im.ConversationID, after uint64, limit int) (all []im.Hidden, more bool, err error)
 	// FindStored looks up what became of accepted messages; unknown keys are left out.
 	FindStored(ctx context.Context, keys []im.SendKey) (map[im.SendKey]im.StoredRef, error)
 }

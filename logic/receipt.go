@@ -13,22 +13,7 @@ import (
 // has the move, with where they then are. im.ErrQueue and im.ErrUnknownOutcome mean:
 // say it again, it is harmless.
 func (s *Service) Receipts(ctx context.Context, who im.Identity, c im.ConversationID, r protocol.Receipts) (protocol.Receipts, error) {
-	type result struct {
-		at  protocol.Receipts
-		err error
-	}
-	moved := make(chan result, 1)
-	s.moveCursors(ctx, who, c, r, func(at protocol.Receipts, err error) { moved <- result{at, err} })
-	deadline := time.NewTimer(acceptedBy)
-	defer deadline.Stop()
-	select {
-	case r := <-moved:
-		return r.at, r.err
-	case <-ctx.Done():
-		return protocol.Receipts{}, fmt.Errorf("%w: %w", im.ErrUnknownOutcome, ctx.Err())
-	case <-deadline.C:
-		return protocol.Receipts{}, im.ErrUnknownOutcome
-	}
+	return awaitAccepted(ctx, time.Now(), func(done func(protocol.Receipts, error)) { s.moveCursors(ctx, who, c, r, done) })
 }
 
 // moveCursors checks a receipt and gives it to the log; done is called exactly once.

@@ -73,7 +73,7 @@ func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now 
 	defer cancel()
 
 	// 1. Size and shape.
-	b, err := readBody(req, a.user)
+	b, err := s.readBody(req, a.user)
 	if err != nil {
 		return "", nil, nil, err
 	}
@@ -91,7 +91,7 @@ func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now 
 	if err != nil {
 		return "", nil, nil, err
 	}
-	key, hash := im.SendKey{Conversation: conv, Sender: a.user, ClientMsgID: req.ClientMsgID}, im.HashContent(b.kind, b.content)
+	key, hash := im.SendKey{Conversation: conv, Sender: a.user, ClientMsgID: req.ClientMsgID}, b.hash()
 	err = s.members.MaySend(ctx, a.user, conv)
 	if err != nil && !(a.byServer && errors.Is(err, im.ErrNotContact)) { // a backend is nobody's stranger
 		return s.unlessSaid(ctx, key, hash, err)
@@ -102,7 +102,11 @@ func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now 
 			return "", nil, nil, err
 		}
 	}
-	// 4. What it says.
+	// 4. What it refers to, and what it says.
+	b, about, err := s.refer(ctx, a.user, conv, req, b)
+	if err != nil {
+		return s.unlessSaid(ctx, key, hash, err)
+	}
 	if b, err = s.filter(ctx, b); err != nil {
 		return s.unlessSaid(ctx, key, hash, err)
 	}
@@ -121,6 +125,7 @@ func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now 
 		ClientMsgID: req.ClientMsgID,
 		Type:        b.kind,
 		Content:     b.content,
+		About:       about,
 		Hash:        hash,
 		Uncounted:   a.uncounted(b.kind),
 		AdvanceRead: !a.byServer,
@@ -184,10 +189,10 @@ func (s *Service) destination(ctx context.Context, from im.UserID, to *protocol.
 	return im.DirectConversation(from, peer), nil
 }
 
-// filter runs the rules over a text. What a custom message carries is not understood,
-// and what the system says is not filtered.
+// filter runs the rules over a text, or a name. What a custom message carries is not
+// understood, and what the system says is not filtered.
 func (s *Service) filter(ctx context.Context, b body) (body, error) {
-	if b.kind != im.TypeText {
+	if b.text == "" || b.kind == im.TypeSystem {
 		return b, nil
 	}
 	text, err := s.deps.Filter.Apply(ctx, b.text)

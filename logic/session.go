@@ -197,7 +197,7 @@ func (s *Service) digest(ctx context.Context, u im.UserID, since *im.Position) (
 	for _, st := range changes.States {
 		pong.Conversations = append(pong.Conversations, protocol.Digest{
 			ConversationID: st.Conversation, LastSeq: st.Top(), LastChange: st.LastChange, ReadSeq: st.Read,
-			FloorSeq: st.Floor, SettingsVersion: st.Settings.Version,
+			FloorSeq: st.Floor, SettingsVersion: st.Settings.Version, Deletions: st.Deletions,
 		})
 	}
 	return pong, nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/logic/im"
@@ -153,7 +155,7 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 	var last map[im.ConversationID]im.Message
 	if len(at) > 0 {
 		var err error
-		if last, err = s.deps.Records.LastMessages(ctx, at); err != nil {
+		if last, err = s.lastMessages(ctx, u, states, at); err != nil {
 			whole = false
 			s.logUnlessAway("last messages", err)
 		}
@@ -173,13 +175,14 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 			Unread:         st.Unread,
 			PeerDelivered:  st.PeerDelivered,
 			PeerRead:       st.PeerRead,
+			MentionedSeq:   st.Mentioned(),
+			Deletions:      st.Deletions,
 			FloorSeq:       st.Floor,
 			Hidden:         st.Top() > 0 && st.Hidden(),
 			MarkedUnread:   st.MarkedUnread(),
 		}
 		if m, ok := last[st.Conversation]; ok && len(m.Content) <= left {
 			left -= len(m.Content)
-			m = m.ForReader(u)
 			rows[i].LastMessage = &m
 		}
 		if st.Settings.Version > 0 {
@@ -193,6 +196,26 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 		}
 	}
 	return rows, whole
+}
+
+// lastMessages are those at the given places as u sees them.
+func (s *Service) lastMessages(ctx context.Context, u im.UserID, states []im.ConversationState, at map[im.ConversationID]im.Seq) (map[im.ConversationID]im.Message, error) {
+	found, err := s.deps.Records.LastMessages(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	deleted := make(map[im.ConversationID]bool)
+	for _, st := range states {
+		deleted[st.Conversation] = st.Deletions > 0
+	}
+	items, err := s.decorate(ctx, u, slices.Collect(maps.Values(found)), func(c im.ConversationID) bool { return deleted[c] })
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range items {
+		found[m.Conversation] = m
+	}
+	return found, nil
 }
 
 // peerSet collects the other sides of a user's one-to-one conversations.

@@ -13,15 +13,45 @@ import (
 type body struct {
 	kind    im.MessageType
 	content json.RawMessage
-	text    string // of text and system messages
+	text    string          // what the filter looks at: a text, or the name of a file or place
+	refs    json.RawMessage // what else the client said: reply, forward, mentions
+}
+
+// forwarding stands for the type of what is forwarded, which the client does not say.
+const forwarding im.MessageType = "forward"
+
+// hash identifies what the client sent. A message that refers to nothing has the hash
+// of its content alone.
+func (b *body) hash() im.ContentHash {
+	if len(b.refs) == 0 {
+		return im.HashContent(b.kind, b.content)
+	}
+	return im.HashContent(b.kind, append(append([]byte(nil), b.content...), b.refs...))
 }
 
 // readBody checks the shape of a send: what passes can be stored. Only the system may
 // send a system message.
-func readBody(req *protocol.Send, sender im.UserID) (body, error) {
+func (s *Service) readBody(req *protocol.Send, sender im.UserID) (body, error) {
 	if err := req.ClientMsgID.Validate(); err != nil {
 		return body{}, err
 	}
+	refs, err := encodeRefs(req)
+	if err != nil {
+		return body{}, err
+	}
+	if req.Forward != nil {
+		if req.Type != "" || len(req.Content) > 0 || req.ReplyTo != nil {
+			return body{}, im.Invalid("forward", "goes without type, content and reply_to")
+		}
+		return body{kind: forwarding, refs: refs}, nil
+	}
+	b, err := s.readContent(req, sender)
+	b.refs = refs
+	return b, err
+}
+
+// readContent reads the content as its type says it is.
+func (s *Service) readContent(req *protocol.Send, sender im.UserID) (body, error) {
 	kind := req.Type
 	if kind == "" {
 		kind = im.TypeText
@@ -29,13 +59,21 @@ func readBody(req *protocol.Send, sender im.UserID) (body, error) {
 	if len(req.Content) == 0 {
 		return body{}, im.Invalid("content", "missing")
 	}
-	switch {
-	case kind == im.TypeText, kind == im.TypeSystem && sender == im.SystemUser:
+	switch kind {
+	case im.TypeText:
 		return readText(kind, req.Content)
-	case kind == im.TypeCustom:
+	case im.TypeSystem:
+		if sender == im.SystemUser {
+			return readText(kind, req.Content)
+		}
+	case im.TypeImage, im.TypeFile, im.TypeAudio, im.TypeVideo:
+		return readMedia(kind, req.Content, s.cfg.MaxAttachmentBytes)
+	case im.TypeLocation:
+		return readLocation(req.Content)
+	case im.TypeCustom:
 		return readCustom(req.Content)
 	}
-	return body{}, im.Invalid("type", "must be text or custom")
+	return body{}, im.Invalid("type", "must be text, image, file, audio, video, location or custom")
 }
 
 func readText(kind im.MessageType, raw json.RawMessage) (body, error) {
@@ -52,7 +90,7 @@ func readText(kind im.MessageType, raw json.RawMessage) (body, error) {
 
 // say is the body with another text.
 func (b body) say(text string) (body, error) {
-	content, err := protocol.EncodeText(text)
+	content, err := reword(b.kind, b.content, text)
 	b.content, b.text = content, text
 	return b, err
 }

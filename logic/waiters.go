@@ -42,34 +42,41 @@ func (s *Service) sendAndWait(ctx context.Context, a author, req *protocol.Send,
 		defer s.waiters.leave(request)
 		from, notes = im.Origin{Node: s.deps.Node, Request: request}, ch
 	}
-	type result struct {
-		sent protocol.Sent
-		err  error
+	sent, err := awaitAccepted(ctx, start, func(done func(protocol.Sent, error)) { s.send(ctx, a, from, req, done) })
+	if err != nil || !wait || sent.State == protocol.StateStored {
+		return sent, err
 	}
+	return s.awaitStored(ctx, start, a, req, sent, notes)
+}
+
+// awaitAccepted waits for the one call of done, though not beyond acceptedBy.
+func awaitAccepted[T any](ctx context.Context, start time.Time, ask func(done func(T, error))) (T, error) {
+	type result struct {
+		answer T
+		err    error
+	}
+	var none T
 	accepted := make(chan result, 1)
-	s.send(ctx, a, from, req, func(sent protocol.Sent, err error) { accepted <- result{sent, err} })
+	ask(func(answer T, err error) { accepted <- result{answer, err} })
 	deadline := time.NewTimer(time.Until(start.Add(acceptedBy)))
 	defer deadline.Stop()
 	select {
 	case r := <-accepted:
-		if r.err != nil || !wait || r.sent.State == protocol.StateStored {
-			return r.sent, r.err
-		}
-		return s.awaitStored(ctx, start, a, req, r.sent, notes)
+		return r.answer, r.err
 	case <-ctx.Done():
-		return protocol.Sent{}, fmt.Errorf("%w: %w", im.ErrUnknownOutcome, ctx.Err())
+		return none, fmt.Errorf("%w: %w", im.ErrUnknownOutcome, ctx.Err())
 	case <-deadline.C:
-		return protocol.Sent{}, im.ErrUnknownOutcome
+		return none, im.ErrUnknownOutcome
 	}
 }
 
 // awaitStored waits for the note about an accepted message.
 func (s *Service) awaitStored(ctx context.Context, start time.Time, a author, req *protocol.Send, sent protocol.Sent, notes <-chan note) (protocol.Sent, error) {
-	b, err := readBody(req, a.user)
+	b, err := s.readBody(req, a.user)
 	if err != nil { // it was read before it was accepted
 		return sent, err
 	}
-	hash := im.HashContent(b.kind, b.content)
+	hash := b.hash()
 	for _, look := range [...]time.Duration{firstLook, secondLook, answerBy} {
 		timer := time.NewTimer(time.Until(start.Add(look)))
 		select {
@@ -112,8 +119,9 @@ func (s *Service) findStored(ctx context.Context, k im.SendKey) (im.StoredRef, b
 
 // note is what a worker said about a waiter's message.
 type note struct {
-	ref im.StoredRef
-	err error
+	ref    im.StoredRef
+	change uint64 // of a change
+	err    error
 }
 
 // waiters are the requests that wait for their message to be stored.
@@ -173,7 +181,7 @@ func (w *waiters) hear(batch []byte) {
 	}
 }
 
-// readNote reads a stored or rejected push.
+// readNote reads a stored, changed or rejected push.
 func readNote(frame []byte) (note, bool) {
 	var push struct {
 		Push protocol.Push   `json:"push"`
@@ -187,6 +195,10 @@ func readNote(frame []byte) (note, bool) {
 		var stored protocol.Stored
 		err := json.Unmarshal(push.Data, &stored)
 		return note{ref: im.StoredRef{Seq: stored.Seq, ID: stored.MessageID, StoredAt: stored.StoredAt}}, err == nil
+	case protocol.PushChanged:
+		var changed protocol.Changed
+		err := json.Unmarshal(push.Data, &changed)
+		return note{change: changed.Change}, err == nil
 	case protocol.PushRejected:
 		var rejected protocol.Rejected
 		err := json.Unmarshal(push.Data, &rejected)

@@ -52,6 +52,12 @@ type world struct {
 	marked   []im.DeviceSeen
 	revoking []im.Revocation
 	queried  im.HistoryQuery
+	changed  map[im.ChangeKey]im.ChangeRef
+	page     im.ChangedPage
+	former   []im.FormerContent
+	reactors []im.Reactor
+	own      map[im.ReactionKey]bool
+	hidden   map[im.Place]im.Hidden
 	rows     map[im.ConversationID]im.SettingsRow
 	changing []im.SettingsChange
 	drafted  map[im.ConversationID]im.Draft
@@ -73,6 +79,7 @@ func newWorld() *world {
 		stored: map[im.SendKey]im.StoredRef{}, hints: map[im.SendKey]im.StoredRef{},
 		sessions: map[im.UserID][]im.SessionRef{}, notes: make(chan []byte, 8),
 		tokens:  map[string]im.Identity{"good": annsPhone},
+		changed: map[im.ChangeKey]im.ChangeRef{}, own: map[im.ReactionKey]bool{}, hidden: map[im.Place]im.Hidden{},
 		friends: map[pair]bool{}, presence: map[im.UserID]im.Presence{}, lastSeen: map[im.UserID]int64{},
 	}
 	for u, handle := range map[im.UserID]string{ann: "ann", bob: "bob", eve: "eve"} {
@@ -289,6 +296,64 @@ func (w *world) FindStored(ctx context.Context, keys []im.SendKey) (map[im.SendK
 		}
 	}
 	return out, nil
+}
+
+func (w *world) Changed(ctx context.Context, q im.ChangedQuery) (im.ChangedPage, error) {
+	return w.page, w.called(ctx, "Changed")
+}
+
+func (w *world) FindChange(ctx context.Context, k im.ChangeKey) (im.ChangeRef, error) {
+	if err := w.called(ctx, "FindChange"); err != nil {
+		return im.ChangeRef{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ref, ok := w.changed[k]
+	if !ok {
+		return ref, im.ErrNotFound
+	}
+	return ref, nil
+}
+
+func (w *world) FormerContents(ctx context.Context, _ im.Place) ([]im.FormerContent, error) {
+	return w.former, w.called(ctx, "FormerContents")
+}
+
+func (w *world) Reactors(ctx context.Context, _ im.Place, _ string, _ uint64, limit int) ([]im.Reactor, bool, error) {
+	return w.reactors[:min(limit, len(w.reactors))], len(w.reactors) > limit, w.called(ctx, "Reactors")
+}
+
+func (w *world) OwnReactions(ctx context.Context, _ im.UserID, _ []im.Place) (map[im.ReactionKey]bool, error) {
+	return w.own, w.called(ctx, "OwnReactions")
+}
+
+func (w *world) RecalledAmong(ctx context.Context, places []im.Place) (map[im.Place]bool, error) {
+	found := map[im.Place]bool{}
+	for _, m := range w.messages {
+		if p := (im.Place{Conversation: m.Conversation, Seq: m.Seq}); m.RecalledAt != 0 {
+			found[p] = true
+		}
+	}
+	return found, w.called(ctx, "RecalledAmong")
+}
+
+func (w *world) HiddenAmong(ctx context.Context, _ im.UserID, places []im.Place) (map[im.Place]bool, error) {
+	found := map[im.Place]bool{}
+	for _, p := range places {
+		if _, ok := w.hidden[p]; ok {
+			found[p] = true
+		}
+	}
+	return found, w.called(ctx, "HiddenAmong")
+}
+
+func (w *world) Deletions(ctx context.Context, _ im.UserID, c im.ConversationID, after uint64, limit int) (all []im.Hidden, more bool, err error) {
+	for p, h := range w.hidden {
+		if p.Conversation == c && h.Deletion > after {
+			all = append(all, h)
+		}
+	}
+	return all, false, w.called(ctx, "Deletions")
 }
 
 func (w *world) Probe(ctx context.Context, k im.SendKey) (im.StoredRef, bool, error) {

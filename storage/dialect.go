@@ -17,15 +17,17 @@ type dialect struct {
 	// forUpdate locks the rows that a transaction has read. SQLite's writer holds the
 	// whole database from BEGIN IMMEDIATE on.
 	forUpdate string
-	// keepConversation and keepMember end an INSERT that leaves a row alone where it is
+	// keepConversation and the others end an INSERT that leaves a row alone where it is
 	// there already. Never INSERT IGNORE: that hides bad data too.
-	keepConversation, keepMember string
+	keepConversation, keepMember, keepUncounted string
 	// moveCursors and moveCursorsEnd stand around the rows (user, conversation,
 	// delivered, read) of one statement that raises existing members only. The rows
 	// are visited in the order given, so sorted callers cannot deadlock.
 	moveCursors, moveCursorsRow, moveCursorsEnd string
 	// lasts and lastsEnd stand around the list of conversations.
 	lasts, lastsRow, lastsEnd string
+	// lastChanges and lastChangesEnd likewise, with lastsRow.
+	lastChanges, lastChangesEnd string
 	// markSeen and markSeenEnd stand around the rows (user, device, time) of one
 	// statement; sight and sightEnd around those (user, conversation) that are looked at.
 	markSeen, markSeenRow, markSeenEnd string
@@ -50,15 +52,19 @@ var mysqlDialect = dialect{
 	forUpdate:        " FOR UPDATE",
 	keepConversation: " ON DUPLICATE KEY UPDATE kind = kind",
 	keepMember:       " ON DUPLICATE KEY UPDATE join_seq = join_seq",
+	keepUncounted:    " ON DUPLICATE KEY UPDATE user_id = user_id",
 
 	moveCursors:    "UPDATE (",
 	moveCursorsRow: "SELECT ? AS u, ? AS c, ? AS d, ? AS r",
 	moveCursorsEnd: `) v STRAIGHT_JOIN members m ON m.user_id = v.u AND m.conversation = v.c
 		SET m.delivered_seq = GREATEST(m.delivered_seq, v.d), m.read_seq = GREATEST(m.read_seq, v.r)`,
 
-	lasts:    "SELECT v.c, " + lastSeqAndID("v.c", mysqlByPrimary) + " FROM (",
-	lastsRow: "SELECT ? AS c",
-	lastsEnd: ") v",
+	lasts:       "SELECT v.c, " + lastSeqAndID("v.c", mysqlByPrimary) + " FROM (",
+	lastChanges: "SELECT v.c, " + lastChange("v.c", mysqlByPrimary) + " FROM (",
+	lastsRow:    "SELECT ? AS c",
+	lastsEnd:    ") v",
+
+	lastChangesEnd: ") v",
 
 	markSeen:    "UPDATE (",
 	markSeenRow: "SELECT ? AS u, ? AS d, ? AS s",
@@ -78,6 +84,7 @@ var sqliteDialect = dialect{
 	now:              sqliteNow,
 	keepConversation: " ON CONFLICT DO NOTHING",
 	keepMember:       " ON CONFLICT DO NOTHING",
+	keepUncounted:    " ON CONFLICT DO NOTHING",
 
 	moveCursors:    "WITH v(u, c, d, r) AS (VALUES ",
 	moveCursorsRow: "(?, ?, ?, ?)",
@@ -85,9 +92,11 @@ var sqliteDialect = dialect{
 		SET delivered_seq = MAX(delivered_seq, v.d), read_seq = MAX(read_seq, v.r)
 		FROM v WHERE members.user_id = v.u AND members.conversation = v.c`,
 
-	lasts:    "WITH v(c) AS (VALUES ",
-	lastsRow: "(?)",
-	lastsEnd: ") SELECT v.c, " + lastSeqAndID("v.c", "") + " FROM v",
+	lasts:          "WITH v(c) AS (VALUES ",
+	lastsRow:       "(?)",
+	lastsEnd:       ") SELECT v.c, " + lastSeqAndID("v.c", "") + " FROM v",
+	lastChanges:    "WITH v(c) AS (VALUES ",
+	lastChangesEnd: ") SELECT v.c, " + lastChange("v.c", "") + " FROM v",
 
 	markSeen:    "WITH v(u, d, s) AS (VALUES ",
 	markSeenRow: "(?, ?, ?)",
@@ -107,6 +116,12 @@ var sqliteDialect = dialect{
 func lastSeqAndID(conversation, hint string) string {
 	seek := " FROM messages x" + hint + " WHERE x.conversation = " + conversation + " ORDER BY x.seq DESC LIMIT 1), 0)"
 	return "COALESCE((SELECT x.seq" + seek + ", COALESCE((SELECT x.id" + seek
+}
+
+// lastChange selects the number of a conversation's last change, 0 where there was none.
+func lastChange(conversation, hint string) string {
+	return "COALESCE((SELECT h.change_no FROM message_changes h" + hint + " WHERE h.conversation = " + conversation +
+		" ORDER BY h.change_no DESC LIMIT 1), 0)"
 }
 
 // key is s as an argument that is compared with a column of bytes also where no

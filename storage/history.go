@@ -10,11 +10,11 @@ import (
 const historyWhere = " WHERE conversation = ? AND seq >= ? AND seq <= ? ORDER BY seq "
 
 func (d *dialect) historyDown() string {
-	return "SELECT " + messageColumns + " FROM messages" + d.byPrimary + historyWhere + "DESC LIMIT ?"
+	return "SELECT " + readColumns + " FROM messages" + d.byPrimary + historyWhere + "DESC LIMIT ?"
 }
 
 func (d *dialect) historyUp() string {
-	return "SELECT " + messageColumns + " FROM messages" + d.byPrimary + historyWhere + "ASC LIMIT ?"
+	return "SELECT " + readColumns + " FROM messages" + d.byPrimary + historyWhere + "ASC LIMIT ?"
 }
 
 const historyLimit = 1000 // rows of one page, whoever asks; the API stops at 100
@@ -51,7 +51,7 @@ func (db *DB) historyBefore(ctx context.Context, c im.ConversationID, before, fi
 	if before > 0 && before <= last {
 		from = max(before, first)
 	}
-	rows, err := queryAll(ctx, db.r, scanMessage, db.d.historyDown(), c, first, from, limit+2)
+	rows, err := queryAll(ctx, db.r, scanRow, db.d.historyDown(), c, first, from, limit+2)
 	if err != nil {
 		return im.HistoryPage{}, err
 	}
@@ -71,7 +71,7 @@ func (db *DB) historyBefore(ctx context.Context, c im.ConversationID, before, fi
 
 func (db *DB) historyAfter(ctx context.Context, c im.ConversationID, after, first, last im.Seq, limit int) (im.HistoryPage, error) {
 	from := min(max(after, first), last)
-	rows, err := queryAll(ctx, db.r, scanMessage, db.d.historyUp(), c, from, last, limit+2)
+	rows, err := queryAll(ctx, db.r, scanRow, db.d.historyUp(), c, from, last, limit+2)
 	if err != nil {
 		return im.HistoryPage{}, err
 	}
@@ -102,7 +102,7 @@ func (db *DB) historyAround(ctx context.Context, c im.ConversationID, around, fi
 	if around > first+n {
 		low = around - n
 	}
-	rows, err := queryAll(ctx, db.r, scanMessage, db.d.historyUp(), c, low, min(around+n, last), 2*limit+1)
+	rows, err := queryAll(ctx, db.r, scanRow, db.d.historyUp(), c, low, min(around+n, last), 2*limit+1)
 	if err != nil {
 		return im.HistoryPage{}, err
 	}

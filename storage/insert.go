@@ -10,7 +10,7 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
-const insertHead = "INSERT INTO messages (" + messageColumns + ") VALUES "
+const insertHead = "INSERT INTO messages (" + messageColumns + ", about) VALUES "
 
 const (
 	// insertRows and insertBytes bound one INSERT, below SQLite's 32,766 placeholders
@@ -23,8 +23,8 @@ const (
 )
 
 // InsertMessages writes the rows as one plain multi-row INSERT, autocommitted, all
-// or none [S1]; a batch too large for one statement, or with uncounted rows in it,
-// is one transaction, rolled back on any error.
+// or none [S1]; a batch too large for one statement, or with uncounted rows or mentions
+// in it, is one transaction, rolled back on any error.
 func (db *DB) InsertMessages(ctx context.Context, rows []im.Message) (err error) {
 	if len(rows) == 0 {
 		return nil
@@ -32,7 +32,7 @@ func (db *DB) InsertMessages(ctx context.Context, rows []im.Message) (err error)
 	ctx, done := db.begin(ctx, "insert_messages")
 	defer done(&err)
 	chunks := insertChunks(rows)
-	if len(chunks) == 1 && !slices.ContainsFunc(rows, func(m im.Message) bool { return m.Uncounted != im.CountedForAll }) {
+	if len(chunks) == 1 && !slices.ContainsFunc(rows, func(m im.Message) bool { return m.Uncounted != im.CountedForAll || len(m.Mentions) > 0 }) {
 		return db.insertChunk(ctx, db.w, rows)
 	}
 	tx, err := db.w.BeginTx(ctx, nil)
@@ -50,6 +50,9 @@ func (db *DB) InsertMessages(ctx context.Context, rows []im.Message) (err error)
 		}
 	}
 	if err := insertUncounted(ctx, tx, rows); err != nil {
+		return err
+	}
+	if err := insertMentions(ctx, tx, rows); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -72,22 +75,29 @@ func insertChunks(rows []im.Message) [][]im.Message {
 
 func (db *DB) insertChunk(ctx context.Context, q querier, rows []im.Message) error {
 	if db.d.name == MySQL {
-		_, err := q.ExecContext(ctx, insertText(rows))
+		text, err := insertText(rows)
+		if err == nil {
+			_, err = q.ExecContext(ctx, text)
+		}
 		return err
 	}
-	args := make([]any, 0, len(rows)*12)
+	args := make([]any, 0, len(rows)*13)
 	for i := range rows {
 		m := &rows[i]
+		about, err := packAbout(&m.About)
+		if err != nil {
+			return err
+		}
 		args = append(args, string(m.Conversation), int64(m.Seq), int64(m.ID), int64(m.Sender.ID), string(m.ClientMsgID),
-			m.Sender.Handle, m.Sender.Nickname, m.Sender.Avatar, string(m.Type), []byte(m.Content), m.Hash[:], m.StoredAt)
+			m.Sender.Handle, m.Sender.Nickname, m.Sender.Avatar, string(m.Type), []byte(m.Content), m.Hash[:], m.StoredAt, about)
 	}
-	_, err := q.ExecContext(ctx, repeat(insertHead, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ", ", len(rows), ""), args...)
+	_, err := q.ExecContext(ctx, repeat(insertHead, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ", ", len(rows), ""), args...)
 	return err
 }
 
 // insertText is the whole statement for MySQL with its values in it. The driver
-// would write the same text (interpolateParams), by way of twelve boxed values a row.
-func insertText(rows []im.Message) string {
+// would write the same text (interpolateParams), by way of thirteen boxed values a row.
+func insertText(rows []im.Message) (string, error) {
 	var b strings.Builder
 	size := len(insertHead)
 	for i := range rows {
@@ -118,9 +128,18 @@ func insertText(rows []im.Message) string {
 		quoteBytes(&b, m.Hash[:])
 		b.WriteByte(',')
 		b.Write(strconv.AppendInt(number[:0], m.StoredAt, 10))
+		about, err := packAbout(&m.About)
+		if err != nil {
+			return "", err
+		}
+		if about == nil {
+			b.WriteString(",NULL)")
+			continue
+		}
+		quoteBytes(&b, about)
 		b.WriteByte(')')
 	}
-	return b.String()
+	return b.String(), nil
 }
 
 // quote writes s as a MySQL literal that means the same in every sql_mode: whether
@@ -170,6 +189,25 @@ func insertUncounted(ctx context.Context, q querier, rows []im.Message) error {
 	}
 	for part := range slices.Chunk(args, 3*insertRows) {
 		query := repeat("INSERT INTO uncounted (conversation, seq, user_id) VALUES ", "(?, ?, ?)", ", ", len(part)/3, "")
+		if _, err := q.ExecContext(ctx, query, part...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertMentions notes who is mentioned; the sender's own name is not.
+func insertMentions(ctx context.Context, q querier, rows []im.Message) error {
+	var args []any
+	for i := range rows {
+		for _, u := range rows[i].Mentions {
+			if u != rows[i].Sender.ID {
+				args = append(args, u, rows[i].Conversation, rows[i].Seq)
+			}
+		}
+	}
+	for part := range slices.Chunk(args, 3*insertRows) {
+		query := repeat("INSERT INTO mentions (user_id, conversation, seq) VALUES ", "(?, ?, ?)", ", ", len(part)/3, "")
 		if _, err := q.ExecContext(ctx, query, part...); err != nil {
 			return err
 		}

@@ -13,11 +13,14 @@ import (
 const messageColumns = "conversation, seq, id, sender, client_msg_id, sender_handle, sender_nickname, sender_avatar, " +
 	"type, content, content_hash, stored_at"
 
+// readColumns are messageColumns, what a message refers to, and what changes write.
+const readColumns = messageColumns + ", about, change_no, edited_at, recalled_at, edits, edit_change, reactions"
+
 const (
 	findStored      = "SELECT conversation, sender, client_msg_id, seq, id, stored_at, content_hash FROM messages WHERE "
 	findParked      = "SELECT conversation, sender, client_msg_id, 0, 0, 0, content_hash FROM dead WHERE "
 	findStoredRow   = "(conversation = ? AND sender = ? AND client_msg_id = ?)"
-	lastMessages    = "SELECT " + messageColumns + " FROM messages WHERE "
+	lastMessages    = "SELECT " + readColumns + " FROM messages WHERE "
 	lastMessagesRow = "(conversation = ? AND seq = ?)"
 )
 
@@ -115,7 +118,7 @@ func (db *DB) LastMessages(ctx context.Context, at map[im.ConversationID]im.Seq)
 		args = append(args, c, seq)
 	}
 	for part := range slices.Chunk(args, 2*findKeys) {
-		messages, err := queryAll(ctx, db.r, scanMessage,
+		messages, err := queryAll(ctx, db.r, scanRow,
 			repeat(lastMessages, lastMessagesRow, " OR ", len(part)/2, ""), part...)
 		if err != nil {
 			return nil, err
@@ -127,16 +130,26 @@ func (db *DB) LastMessages(ctx context.Context, at map[im.ConversationID]im.Seq)
 	return found, nil
 }
 
-// scanMessage reads a row of messageColumns.
-func scanMessage(rows *sql.Rows) (m im.Message, err error) {
-	var hash sql.RawBytes
+// scanRow reads a row of readColumns.
+func scanRow(rows *sql.Rows) (im.Message, error) { return scanMessage(rows) }
+
+// scanMessage reads readColumns and what stands after them.
+func scanMessage(rows *sql.Rows, more ...any) (m im.Message, err error) {
+	var hash, about, reactions sql.RawBytes
 	var content []byte
-	err = rows.Scan(&m.Conversation, &m.Seq, &m.ID, &m.Sender.ID, &m.ClientMsgID, &m.Sender.Handle, &m.Sender.Nickname,
-		&m.Sender.Avatar, &m.Type, &content, &hash, &m.StoredAt)
+	err = rows.Scan(append([]any{&m.Conversation, &m.Seq, &m.ID, &m.Sender.ID, &m.ClientMsgID, &m.Sender.Handle, &m.Sender.Nickname,
+		&m.Sender.Avatar, &m.Type, &content, &hash, &m.StoredAt, &about,
+		&m.Change, &m.EditedAt, &m.RecalledAt, &m.Edits, &m.EditChange, &reactions}, more...)...)
 	if err == nil && len(hash) != len(m.Hash) {
 		err = fmt.Errorf("message %d of %s: hash of %d bytes", m.Seq, m.Conversation, len(hash))
 	}
 	copy(m.Hash[:], hash)
 	m.Content = json.RawMessage(content)
+	if err == nil && len(about) > 0 {
+		err = json.Unmarshal(about, &m.About)
+	}
+	if err == nil && len(reactions) > 0 {
+		err = json.Unmarshal(reactions, &m.Reactions)
+	}
 	return m, err
 }

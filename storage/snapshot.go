@@ -9,12 +9,15 @@ import (
 
 // stateQuery reads a user's conversations as the projection holds them: for each
 // one seeks to the end of the conversation, to the other side's row, to the last
-// uncounted row and to the settings.
+// uncounted row, change and mention, and to the settings.
 func (d *dialect) stateQuery() string {
 	return `SELECT m.conversation, m.join_seq, m.leave_seq, m.delivered_seq, m.read_seq, m.floor_seq,
 	COALESCE(p.delivered_seq, 0), COALESCE(p.read_seq, 0), ` + lastSeqAndID("m.conversation", d.byPrimary) + `,
 	COALESCE((SELECT n.seq FROM uncounted n WHERE n.conversation = m.conversation AND n.user_id IN (0, m.user_id)
 		ORDER BY n.seq DESC LIMIT 1), 0),
+	` + lastChange("m.conversation", d.byPrimary) + `,
+	COALESCE((SELECT t.seq FROM mentions t WHERE t.user_id = m.user_id AND t.conversation = m.conversation
+		ORDER BY t.seq DESC LIMIT 1), 0), m.deletions,
 	COALESCE(s.version, 0), COALESCE(s.pinned_at, 0), COALESCE(s.muted_until, 0), COALESCE(s.marked_seq, 0),
 	COALESCE(s.hidden_seq, 0), COALESCE(s.draft_at, 0)
 FROM members m
@@ -24,7 +27,7 @@ WHERE m.user_id = ?`
 }
 
 // UserStates reads every conversation of u, complete, in no order, from which the
-// projection in Redis is rebuilt. LastChange and Unread are not filled in.
+// projection in Redis is rebuilt. Unread is not filled in.
 func (db *DB) UserStates(ctx context.Context, u im.UserID) (states []im.ConversationState, err error) {
 	ctx, done := db.begin(ctx, "user_states")
 	defer done(&err)
@@ -48,7 +51,8 @@ func (db *DB) UserState(ctx context.Context, u im.UserID, c im.ConversationID) (
 func scanState(u im.UserID) func(*sql.Rows) (im.ConversationState, error) {
 	return func(rows *sql.Rows) (s im.ConversationState, err error) {
 		err = rows.Scan(&s.Conversation, &s.Join, &s.Leave, &s.Delivered, &s.Read, &s.Floor,
-			&s.PeerDelivered, &s.PeerRead, &s.LastSeq, &s.LastID, &s.LastUncounted, &s.Settings.Version, &s.Settings.PinnedAt,
+			&s.PeerDelivered, &s.PeerRead, &s.LastSeq, &s.LastID, &s.LastUncounted,
+			&s.LastChange, &s.LastMention, &s.Deletions, &s.Settings.Version, &s.Settings.PinnedAt,
 			&s.Settings.MutedUntil, &s.Settings.Marked, &s.Settings.Hidden, &s.Settings.DraftAt)
 		if peer, ok := s.Conversation.Peer(u); ok && peer == u { // writing to oneself: one row is both sides
 			s.PeerDelivered, s.PeerRead = s.Delivered, s.Read

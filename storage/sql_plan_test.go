@@ -47,8 +47,9 @@ func longTable(t *testing.T, db *DB) []plannedQuery {
 		{"Lasts", repeat(db.d.lasts, db.d.lastsRow, db.d.rowJoin, len(lasts), db.d.lastsEnd), lasts, 6 * 21},
 		{"FindStored", repeat(findStored, findStoredRow, " OR ", len(keys)/3, ""), keys, 2 * 40},
 		{"LastMessages", repeat(lastMessages, lastMessagesRow, " OR ", len(places)/2, ""), places, 2 * 20},
-		{"UserStates", db.d.stateQuery(), []any{uint64(a)}, 12 * 21},
-		{"UserState", db.d.stateQuery() + " AND m.conversation = ?", []any{uint64(a), string(c)}, 10},
+		{"Changed", changedQuery, []any{string(c), 6000, 51}, 2 * 51},
+		{"UserStates", db.d.stateQuery(), []any{uint64(a)}, 18 * 21},
+		{"UserState", db.d.stateQuery() + " AND m.conversation = ?", []any{uint64(a), string(c)}, 18},
 		{"MoveCursors", repeat(db.d.moveCursors, db.d.moveCursorsRow, db.d.rowJoin, 2, db.d.moveCursorsEnd), moves, 30},
 	}
 }

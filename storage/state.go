@@ -9,7 +9,10 @@ import (
 
 // packedFields is how many numbers the state hash keeps for a conversation; their
 // order is packState's, and lua/raise.lua knows the first, second and fifth.
-const packedFields = 11
+const packedFields = 13
+
+// packedBefore is how many there were before changes: what is missing of them is zero.
+const packedBefore = 11
 
 // The hash's own fields; no conversation begins with a tilde.
 const (
@@ -17,14 +20,15 @@ const (
 	fieldVersion = "~ver"
 )
 
-// packState is a state as the hash keeps it: eleven decimal numbers.
+// packState is a state as the hash keeps it: thirteen decimal numbers.
 func packState(s im.ConversationState) string {
-	var buf [160]byte
+	var buf [192]byte
 	b := buf[:0]
 	for i, n := range [packedFields]uint64{
 		uint64(s.LastSeq), uint64(s.LastID), s.LastChange, uint64(s.Read), uint64(s.Delivered),
 		uint64(s.Join), uint64(s.Leave), uint64(s.Floor),
 		uint64(s.PeerRead), uint64(s.PeerDelivered), uint64(s.LastUncounted),
+		uint64(s.LastMention), s.Deletions,
 	} {
 		if i > 0 {
 			b = append(b, ' ')
@@ -50,7 +54,7 @@ func unpackState(c im.ConversationID, packed string) (im.ConversationState, erro
 			return im.ConversationState{}, fmt.Errorf("state of %s: %q is not %d numbers", c, packed, packedFields)
 		}
 	}
-	if field != packedFields-1 || digits == 0 {
+	if field != packedFields-1 && field != packedBefore-1 || digits == 0 {
 		return im.ConversationState{}, fmt.Errorf("state of %s: %q is not %d numbers", c, packed, packedFields)
 	}
 	return im.ConversationState{
@@ -59,6 +63,7 @@ func unpackState(c im.ConversationID, packed string) (im.ConversationState, erro
 		Read: im.Seq(n[3]), Delivered: im.Seq(n[4]),
 		Join: im.Seq(n[5]), Leave: im.Seq(n[6]), Floor: im.Seq(n[7]),
 		PeerRead: im.Seq(n[8]), PeerDelivered: im.Seq(n[9]), LastUncounted: im.Seq(n[10]),
+		LastMention: im.Seq(n[11]), Deletions: n[12],
 	}, nil
 }
 
@@ -71,5 +76,6 @@ func mergeStates(a, b im.ConversationState) im.ConversationState {
 		Join: max(a.Join, b.Join), Leave: max(a.Leave, b.Leave), Floor: max(a.Floor, b.Floor),
 		PeerRead: max(a.PeerRead, b.PeerRead), PeerDelivered: max(a.PeerDelivered, b.PeerDelivered),
 		LastUncounted: max(a.LastUncounted, b.LastUncounted),
+		LastMention:   max(a.LastMention, b.LastMention), Deletions: max(a.Deletions, b.Deletions),
 	}
 }

@@ -78,14 +78,15 @@ func (x *Index) uncounted(ctx context.Context, u im.UserID, gen im.Generation, s
 	return x.record.CountUncounted(ctx, s.Conversation, u, s.Base(), s.Top())
 }
 
-// complete says whether the set, which keeps the newest only, reaches down to base.
+// complete says whether the set, which keeps the newest only, reaches below the rows
+// after base: of the least seq it holds, the rows of other users may be gone.
 func complete(l look, base im.Seq) bool {
 	least := l.least.Val()
 	if len(least) == 0 || l.kept.Val()-1 < uncountedKeep {
 		return true
 	}
 	seq, _, _ := strings.Cut(least[0], ":")
-	return parseNumber(seq) <= uint64(base)+1
+	return parseNumber(seq) <= uint64(base)
 }
 
 // countMembers counts seqs, not rows: one may be uncounted for a user and for all.

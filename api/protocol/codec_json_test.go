@@ -197,7 +197,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, into := range []any{new(Connect), new(Send), new(Receipt), new(History), new(Ping), new(Sync), new(OfflinePull), new(Refresh)} {
+		for _, into := range []any{new(Connect), new(Send), new(Receipt), new(History), new(Ping), new(Sync), new(OfflinePull), new(Refresh), new(Change), new(DeleteMessages), new(AskDeletions)} {
 			if err := DecodeData(r.Data, into); err != nil && !errors.As(err, &invalid) {
 				t.Fatalf("%T", err)
 			}

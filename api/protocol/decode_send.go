@@ -46,6 +46,8 @@ func plainSend(raw []byte, s *Send) bool {
 			s.Content = value
 		case "to":
 			ok = plainTo(value, &s.To)
+		case "reply_to", "forward", "mentions":
+			return false
 		default:
 			ok = plainKey(key)
 		}

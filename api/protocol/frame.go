@@ -14,15 +14,18 @@ type Command string
 
 // The commands of the socket.
 const (
-	CmdConnect Command = "connect" // must be first
-	CmdSend    Command = "send"
-	CmdAck     Command = "ack"  // delivered up to a seq
-	CmdRead    Command = "read" // read up to a seq; implies delivered
-	CmdSync    Command = "sync"
-	CmdHistory Command = "history"
-	CmdOffline Command = "offline"
-	CmdRefresh Command = "refresh" // a newer access token for this session
-	CmdPing    Command = "ping"
+	CmdConnect        Command = "connect" // must be first
+	CmdSend           Command = "send"
+	CmdAck            Command = "ack"  // delivered up to a seq
+	CmdRead           Command = "read" // read up to a seq; implies delivered
+	CmdSync           Command = "sync"
+	CmdHistory        Command = "history"
+	CmdOffline        Command = "offline"
+	CmdRefresh        Command = "refresh" // a newer access token for this session
+	CmdPing           Command = "ping"
+	CmdChange         Command = "change"          // recall, edit, react
+	CmdDeleteMessages Command = "delete_messages" // for oneself
+	CmdDeletions      Command = "deletions"       // what one has deleted for oneself
 
 	CmdPresence Command = "presence" // who is online, now and from now on
 	CmdTyping   Command = "typing"   // to the other side; never stored
@@ -82,8 +85,18 @@ type To struct {
 type Send struct {
 	ClientMsgID im.ClientMsgID  `json:"client_msg_id"`
 	To          To              `json:"to"`
-	Type        im.MessageType  `json:"type,omitempty"` // default text
-	Content     json.RawMessage `json:"content"`
+	Type        im.MessageType  `json:"type,omitempty"`    // default text
+	Content     json.RawMessage `json:"content,omitempty"` // required, but not of what is forwarded
+	ReplyTo     *MessageRef     `json:"reply_to,omitempty"`
+	Forward     *MessageRef     `json:"forward,omitempty"`  // instead of type and content
+	Mentions    []im.UserID     `json:"mentions,omitempty"` // members of the conversation, at most 50
+}
+
+// MessageRef names a message: one to reply to, in the conversation of the send, where
+// ConversationID may be left out; or one to forward, which the sender can see.
+type MessageRef struct {
+	ConversationID im.ConversationID `json:"conversation_id,omitempty"`
+	Seq            im.Seq            `json:"seq"`
 }
 
 // SendState is how far an accepted message has come.
@@ -111,12 +124,13 @@ type Receipt struct {
 	Seq            im.Seq            `json:"seq"`
 }
 
-// History is the data of history. At most one of Before, After and Around.
+// History is the data of history. At most one of Before, After, Around and AfterChange.
 type History struct {
 	ConversationID im.ConversationID `json:"conversation_id"`
 	BeforeSeq      *im.Seq           `json:"before_seq,omitempty"`
 	AfterSeq       *im.Seq           `json:"after_seq,omitempty"`
 	Around         *im.Seq           `json:"around,omitempty"`
+	AfterChange    *uint64           `json:"after_change,omitempty"`
 	Limit          int               `json:"limit,omitempty"` // default 50, at most 100
 }
 
@@ -128,6 +142,9 @@ type Page struct {
 	HasMore bool `json:"has_more"`
 	// HasMoreAfter is set for around only, where HasMore means before.
 	HasMoreAfter bool `json:"has_more_after,omitempty"`
+	// Change is set for after_change, whose items ascend by change, each message as it
+	// now is and once: the change up to which they are complete.
+	Change *uint64 `json:"change,omitempty"`
 	// FirstSeq is the first that this user may see, where it is not 1: what was said
 	// before they joined, or they have deleted, is no hole.
 	FirstSeq im.Seq `json:"first_seq,omitempty"`
@@ -146,7 +163,11 @@ type Conversation struct {
 	Unread         uint64            `json:"unread"`
 	PeerDelivered  im.Seq            `json:"peer_delivered_seq"`
 	PeerRead       im.Seq            `json:"peer_read_seq"`
-	FloorSeq       im.Seq            `json:"floor_seq,omitempty"` // deleted for this user up to here
+	// MentionedSeq is the last message that mentions the user, until it is read.
+	MentionedSeq im.Seq `json:"mentioned_seq,omitempty"`
+	// Deletions is the number of the user's last deletion for themselves here.
+	Deletions uint64 `json:"deletions,omitempty"`
+	FloorSeq  im.Seq `json:"floor_seq,omitempty"` // deleted for this user up to here
 	// Hidden says that the conversation is not in the list: it was hidden or deleted, and
 	// nothing was said since.
 	Hidden       bool      `json:"hidden,omitempty"`
@@ -249,6 +270,7 @@ type Digest struct {
 	LastSeq        im.Seq            `json:"last_seq"`
 	LastChange     uint64            `json:"last_change"`
 	ReadSeq        im.Seq            `json:"read_seq"`
+	Deletions      uint64            `json:"deletions,omitempty"`
 	FloorSeq       im.Seq            `json:"floor_seq,omitempty"` // deleted for this user up to here
 	// SettingsVersion, where it is not the client's, says to sync from its position.
 	SettingsVersion uint64 `json:"settings_version,omitempty"`
@@ -261,6 +283,8 @@ const (
 	PushMessage  Push = "message"   // im.Message
 	PushStored   Push = "stored"    // Stored, to the sender's devices
 	PushRejected Push = "rejected"  // Rejected, to the sender's devices
+	PushChanged  Push = "changed"   // Changed, to everyone
+	PushDeleted  Push = "deleted"   // Deleted, to one's own devices
 	PushReceipt  Push = "receipt"   // CursorMoved, to the other side
 	PushReadSelf Push = "read_self" // CursorMoved, to one's own devices
 	PushContact  Push = "contact"   // ContactChanged, to both sides' devices
@@ -287,11 +311,13 @@ type Stored struct {
 	StoredAt       int64             `json:"stored_at"`
 }
 
-// Rejected says that an accepted message will never appear.
+// Rejected says that an accepted message will never appear, or that an accepted change
+// has changed nothing; the ID that is set says which.
 type Rejected struct {
 	ConversationID im.ConversationID `json:"conversation_id"`
-	ClientMsgID    im.ClientMsgID    `json:"client_msg_id"`
-	Code           string            `json:"code"` // client_msg_id_conflict or unstorable
+	ClientMsgID    im.ClientMsgID    `json:"client_msg_id,omitempty"`
+	ClientChangeID im.ClientChangeID `json:"client_change_id,omitempty"`
+	Code           string            `json:"code"`
 	Message        string            `json:"message"`
 }
 

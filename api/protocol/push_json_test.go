@@ -20,7 +20,12 @@ func TestAppendPush_IsWhatEncodePushSays(t *testing.T) {
 	invalid.Sender.Nickname = "cut \xff"
 	absent := plain
 	absent.Content = nil
-	for name, m := range map[string]im.Message{"plain": plain, "odd": odd, "invalid UTF-8": invalid, "no content": absent} {
+	about := plain
+	about.About = im.About{
+		ReplyTo:  &im.Quote{Seq: 3, Sender: im.Sender{ID: 2, Handle: "bob", Nickname: "Bob <b>"}, Type: im.TypeText, Text: "what\u2028?"},
+		Mentions: []im.UserID{2}, ForwardedFrom: &im.ForwardedFrom{Nickname: "Eve"},
+	}
+	for name, m := range map[string]im.Message{"plain": plain, "odd": odd, "invalid UTF-8": invalid, "no content": absent, "about": about} {
 		t.Run(name, func(t *testing.T) {
 			want, err := EncodePush(PushFrame{Push: PushMessage, Data: m})
 			if err != nil {
@@ -32,7 +37,7 @@ func TestAppendPush_IsWhatEncodePushSays(t *testing.T) {
 		})
 	}
 	// A field that is added must be written by hand as well.
-	for typ, known := range map[reflect.Type]int{reflect.TypeFor[im.Message](): 10, reflect.TypeFor[im.Sender](): 4, reflect.TypeFor[Stored](): 5} {
+	for typ, known := range map[reflect.Type]int{reflect.TypeFor[im.Message](): 18, reflect.TypeFor[im.Sender](): 4, reflect.TypeFor[Stored](): 5} {
 		if n := typ.NumField(); n != known {
 			t.Errorf("%s has %d fields, AppendPush knows %d", typ, n, known)
 		}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -22,6 +23,8 @@ const (
 	fieldConversation protowire.Number = 1
 	fieldSend         protowire.Number = 2
 	fieldReceipt      protowire.Number = 3
+	fieldChange       protowire.Number = 4
+	fieldHide         protowire.Number = 5
 
 	fieldSenderID      protowire.Number = 1
 	fieldHandle        protowire.Number = 2
@@ -37,6 +40,7 @@ const (
 	fieldOriginNode    protowire.Number = 12
 	fieldOriginSession protowire.Number = 13
 	fieldOriginRequest protowire.Number = 14
+	fieldAbout         protowire.Number = 15 // JSON
 
 	fieldUser      protowire.Number = 1
 	fieldDevice    protowire.Number = 2
@@ -54,22 +58,30 @@ func (e *UndecodableError) Error() string { return "undecodable record: " + e.Re
 
 // AppendTask appends the record of t: a version byte, then protobuf fields.
 func AppendTask(b []byte, t *im.Task) ([]byte, error) {
-	if (t.Send == nil) == (t.Receipt == nil) {
-		return nil, errors.New("a task holds exactly one of send and receipt")
+	if !t.Valid() {
+		return nil, errors.New("a task holds exactly one of send, receipt, change and hide")
 	}
 	b = append(b, taskVersion)
 	b = appendText(b, fieldConversation, string(t.Conversation))
-	if t.Send != nil {
-		b = protowire.AppendTag(b, fieldSend, protowire.BytesType)
-		b = protowire.AppendBytes(b, appendSend(nil, t.Send))
-	} else {
-		b = protowire.AppendTag(b, fieldReceipt, protowire.BytesType)
-		b = protowire.AppendBytes(b, appendReceipt(nil, t.Receipt))
+	field, body := fieldSend, []byte(nil)
+	switch {
+	case t.Send != nil:
+		var err error
+		if body, err = appendSend(nil, t.Send); err != nil {
+			return nil, err
+		}
+	case t.Receipt != nil:
+		field, body = fieldReceipt, appendReceipt(nil, t.Receipt)
+	case t.Change != nil:
+		field, body = fieldChange, appendChange(nil, t.Change)
+	default:
+		field, body = fieldHide, appendHide(nil, t.Hide)
 	}
-	return b, nil
+	b = protowire.AppendTag(b, field, protowire.BytesType)
+	return protowire.AppendBytes(b, body), nil
 }
 
-func appendSend(b []byte, s *im.SendTask) []byte {
+func appendSend(b []byte, s *im.SendTask) ([]byte, error) {
 	if b == nil {
 		b = make([]byte, 0, len(s.Content)+len(s.Sender.Handle)+len(s.Sender.Nickname)+len(s.Sender.Avatar)+192)
 	}
@@ -88,7 +100,14 @@ func appendSend(b []byte, s *im.SendTask) []byte {
 	b = appendText(b, fieldOriginNode, string(s.Origin.Node))
 	b = appendText(b, fieldOriginSession, string(s.Origin.Session))
 	b = appendText(b, fieldOriginRequest, s.Origin.Request)
-	return b
+	if s.About.Empty() {
+		return b, nil
+	}
+	about, err := json.Marshal(&s.About)
+	if err != nil {
+		return nil, fmt.Errorf("encode what a message is about: %w", err)
+	}
+	return appendText(b, fieldAbout, string(about)), nil
 }
 
 func appendReceipt(b []byte, r *im.ReceiptTask) []byte {
@@ -139,6 +158,12 @@ func DecodeTask(b []byte) (im.Task, error) {
 		case fieldReceipt:
 			t.Receipt = new(im.ReceiptTask)
 			return decodeReceipt(text, t.Receipt)
+		case fieldChange:
+			t.Change = new(im.ChangeTask)
+			return decodeChange(text, t.Change)
+		case fieldHide:
+			t.Hide = new(im.HideTask)
+			return decodeHide(text, t.Hide)
 		}
 		return nil
 	})
@@ -147,8 +172,8 @@ func DecodeTask(b []byte) (im.Task, error) {
 		return im.Task{}, err
 	case t.Conversation == "":
 		return im.Task{}, &UndecodableError{"no conversation"}
-	case (t.Send == nil) == (t.Receipt == nil):
-		return im.Task{}, &UndecodableError{"not exactly one of send and receipt"}
+	case !t.Valid():
+		return im.Task{}, &UndecodableError{"not exactly one of send, receipt, change and hide"}
 	}
 	return t, nil
 }
@@ -187,6 +212,10 @@ func decodeSend(b []byte, s *im.SendTask) error {
 			s.Origin.Session = im.SessionID(text)
 		case fieldOriginRequest:
 			s.Origin.Request = string(text)
+		case fieldAbout:
+			if json.Unmarshal(text, &s.About) != nil {
+				return &UndecodableError{"what the message is about is not JSON"}
+			}
 		}
 		return nil
 	})

@@ -26,10 +26,25 @@ func sampleReceipt() im.Task {
 	return im.Task{Conversation: "d7-9", Receipt: &im.ReceiptTask{User: 9, Device: "phone", Delivered: 12, Read: 11}}
 }
 
+func sampleChange(base *uint64) im.Task {
+	return im.Task{Conversation: "d7-9", Change: &im.ChangeTask{
+		Actor: 9, ClientChangeID: "change-0001", Kind: im.ChangeEdit, Seq: 12, Content: json.RawMessage(`{"text":"✓"}`), Base: base,
+		Reaction: "👍", Hash: im.ContentHash{1, 2}, Origin: im.Origin{Node: "node", Request: "request"},
+	}}
+}
+
 func TestTask_SurvivesTheRoundTrip(t *testing.T) {
 	bare := sampleSend()
 	bare.Send = &im.SendTask{ClientMsgID: "msg-00000002", Type: im.TypeSystem, Content: json.RawMessage(`{}`)}
+	about := sampleSend()
+	about.Send.About = im.About{
+		ReplyTo:       &im.Quote{Seq: 3, Sender: im.Sender{ID: 9, Handle: "bob", Nickname: "Bob"}, Type: im.TypeText, Text: "what?"},
+		ForwardedFrom: &im.ForwardedFrom{Nickname: "Eve"}, Mentions: []im.UserID{9, 11},
+	}
+	none, some := uint64(0), uint64(7)
 	for name, task := range map[string]im.Task{
+		"about": about, "recall": sampleChange(nil), "edit of the first": sampleChange(&none), "edit": sampleChange(&some),
+		"hide": {Conversation: "d7-9", Hide: &im.HideTask{User: 7, Seqs: []im.Seq{1, 2, 300}}},
 		"send": sampleSend(), "bare send": bare, "receipt": sampleReceipt(),
 		"empty receipt": {Conversation: "c5", Receipt: &im.ReceiptTask{User: 9}},
 	} {
@@ -68,12 +83,14 @@ func TestTask_WhatIsNoTaskIsUndecodable(t *testing.T) {
 	both := append(append([]byte{}, send...), good(sampleReceipt())[1:]...)
 	badID := sampleSend()
 	badID.Send.ClientMsgID = "short"
+	badChange := sampleChange(nil)
+	badChange.Change.ClientChangeID = "short"
 	badConversation := sampleSend()
 	badConversation.Conversation = "d9-7"
 	for name, b := range map[string][]byte{
 		"nothing": nil, "another version": append([]byte{2}, send[1:]...), "text": []byte("hello, world"),
 		"cut": send[:len(send)-3], "version only": {1}, "send and receipt": both,
-		"bad client message ID": good(badID), "conversation not canonical": good(badConversation),
+		"bad client change ID": good(badChange), "bad client message ID": good(badID), "conversation not canonical": good(badConversation),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := DecodeTask(b)

@@ -8,6 +8,8 @@ type Member struct {
 	Delivered    Seq // explicit acks of the user's devices reach here
 	Read         Seq // read, or sent oneself, up to here
 	Floor        Seq // deleted for this user up to here
+	// Deletions counts the messages deleted for this user one by one.
+	Deletions uint64
 }
 
 // ConversationState is what one user's projection holds about one conversation.
@@ -28,6 +30,10 @@ type ConversationState struct {
 	// LastUncounted is the highest seq that does not count for this user, so that
 	// a conversation without one above Base needs no second look.
 	LastUncounted Seq
+	// LastMention is the highest seq that mentions the user.
+	LastMention Seq
+	// Deletions is the number of the user's last deletion here.
+	Deletions uint64
 	// Settings are the user's own; who raises a state leaves them out.
 	Settings Settings
 	// Unread is filled in by who reads the state (contract 7).
@@ -59,6 +65,14 @@ func (s ConversationState) Base() Seq {
 		b = max(b, s.Join-1)
 	}
 	return b
+}
+
+// Mentioned is the seq of the last mention that the user has not read; 0 for none.
+func (s ConversationState) Mentioned() Seq {
+	if s.LastMention > s.Base() && s.LastMention <= s.Top() {
+		return s.LastMention
+	}
+	return 0
 }
 
 // CountUnread applies the formula, given how many uncounted rows lie in
@@ -112,6 +126,22 @@ type HistoryQuery struct {
 	Limit        int
 	// First and Last clip to the member interval; Last 0: no upper end.
 	First, Last Seq
+}
+
+// ChangedQuery asks for what was changed after a change.
+type ChangedQuery struct {
+	Conversation ConversationID
+	After        uint64
+	Limit        int
+	First, Last  Seq // as in HistoryQuery
+}
+
+// ChangedPage is messages as they now are, by their change.
+type ChangedPage struct {
+	Items []Message
+	// UpTo is the change up to which Items is complete.
+	UpTo    uint64
+	HasMore bool
 }
 
 // HistoryPage is in ascending seq order.

@@ -9,23 +9,27 @@ import (
 // Sentinels for callers that only branch. api/protocol/codes.go maps each to its
 // stable code, HTTP status and close code.
 var (
-	ErrNotFound        = errors.New("not found")       // also what is not yours
-	ErrUnauthenticated = errors.New("unauthenticated") // no token, or one that is no longer good
-	ErrForbidden       = errors.New("forbidden")       // yours to see, not yours to do
-	ErrBlocked         = errors.New("blocked")         // the recipient has blocked the sender
-	ErrNotContact      = errors.New("not a contact")   // the recipient takes messages from contacts only
-	ErrConflict        = errors.New("conflict")        // handle taken, state has moved on
-	ErrContentRefused  = errors.New("content refused") // the filter says no
-	ErrMsgIDConflict   = errors.New("client message ID used before with other content")
-	ErrTooLarge        = errors.New("too large")
-	ErrUnsupported     = errors.New("unsupported")       // unknown command, media type or protocol
-	ErrStore           = errors.New("store unavailable") // MySQL is away
-	ErrCache           = errors.New("cache unavailable") // Redis is away and the load is too high to do without
-	ErrQueue           = errors.New("queue unavailable") // Kafka is away; never handed over
-	ErrUnknownOutcome  = errors.New("outcome unknown")   // handed over, not confirmed
-	ErrOverloaded      = errors.New("overloaded")
-	ErrTimeout         = errors.New("timeout")
-	ErrShuttingDown    = errors.New("shutting down")
+	ErrNotFound         = errors.New("not found")       // also what is not yours
+	ErrUnauthenticated  = errors.New("unauthenticated") // no token, or one that is no longer good
+	ErrForbidden        = errors.New("forbidden")       // yours to see, not yours to do
+	ErrBlocked          = errors.New("blocked")         // the recipient has blocked the sender
+	ErrNotContact       = errors.New("not a contact")   // the recipient takes messages from contacts only
+	ErrConflict         = errors.New("conflict")        // handle taken, state has moved on
+	ErrContentRefused   = errors.New("content refused") // the filter says no
+	ErrMsgIDConflict    = errors.New("client message ID used before with other content")
+	ErrChangeIDConflict = errors.New("client change ID used before for another change")
+	ErrRecalled         = errors.New("message recalled")
+	ErrEditConflict     = errors.New("message changed since") // after the base of an edit
+	ErrTooLate          = errors.New("too late")              // to recall or edit
+	ErrTooLarge         = errors.New("too large")
+	ErrUnsupported      = errors.New("unsupported")       // unknown command, media type or protocol
+	ErrStore            = errors.New("store unavailable") // MySQL is away
+	ErrCache            = errors.New("cache unavailable") // Redis is away and the load is too high to do without
+	ErrQueue            = errors.New("queue unavailable") // Kafka is away; never handed over
+	ErrUnknownOutcome   = errors.New("outcome unknown")   // handed over, not confirmed
+	ErrOverloaded       = errors.New("overloaded")
+	ErrTimeout          = errors.New("timeout")
+	ErrShuttingDown     = errors.New("shutting down")
 )
 
 // InvalidError says which field of a request is wrong and how.

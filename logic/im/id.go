@@ -201,6 +201,18 @@ func (id ClientMsgID) Validate() error {
 	return nil
 }
 
+// ClientChangeID is chosen by the device of who changes a message, and makes a resend
+// harmless: of the form of a ClientMsgID, which does not clash with it.
+type ClientChangeID string
+
+// Validate returns an InvalidError where the ID is not of the form.
+func (id ClientChangeID) Validate() error {
+	if ClientMsgID(id).Validate() != nil {
+		return Invalid("client_change_id", "must be 8 to 64 characters of A-Z a-z 0-9 _ -")
+	}
+	return nil
+}
+
 // DeviceID names one device of a user, chosen by the device: 1 to 64 of A–Z a–z
 // 0–9 _ -.
 type DeviceID string

@@ -18,10 +18,27 @@ const (
 type MessageType string
 
 const (
-	TypeText   MessageType = "text"   // {"text": "…"}
-	TypeCustom MessageType = "custom" // any JSON object, up to MaxContentBytes; carried, not understood
-	TypeSystem MessageType = "system" // {"text": "…"} from SystemUser; uncounted
+	TypeText     MessageType = "text"   // {"text": "…"}
+	TypeCustom   MessageType = "custom" // any JSON object, up to MaxContentBytes; carried, not understood
+	TypeSystem   MessageType = "system" // {"text": "…"} from SystemUser; uncounted
+	TypeImage    MessageType = "image"
+	TypeFile     MessageType = "file"
+	TypeAudio    MessageType = "audio"
+	TypeVideo    MessageType = "video"    // these four: MediaContent
+	TypeLocation MessageType = "location" // LocationContent
 )
+
+// Known says whether t is one of the types.
+func (t MessageType) Known() bool {
+	switch t {
+	case TypeText, TypeCustom, TypeSystem, TypeImage, TypeFile, TypeAudio, TypeVideo, TypeLocation:
+		return true
+	}
+	return false
+}
+
+// Tombstone is the content of a message that was recalled, or deleted for its reader.
+var Tombstone = json.RawMessage(`{}`)
 
 // Sender is who sent a message, as they were called when they did.
 type Sender struct {
@@ -42,8 +59,60 @@ type Message struct {
 	Type         MessageType     `json:"type"`
 	Content      json.RawMessage `json:"content"`
 	StoredAt     int64           `json:"stored_at"` // Unix milliseconds
-	Hash         ContentHash     `json:"-"`         // of what the client sent
-	Uncounted    Uncounted       `json:"-"`
+	About
+	Change     uint64      `json:"change,omitempty"`      // the last one that changed it
+	EditedAt   int64       `json:"edited_at,omitempty"`   // Unix milliseconds
+	RecalledAt int64       `json:"recalled_at,omitempty"` // Unix milliseconds; the content is gone
+	Deleted    bool        `json:"deleted,omitempty"`     // by the reader, for themselves; the content is left out
+	Reactions  []Reaction  `json:"reactions,omitempty"`   // in the order in which they first came
+	Hash       ContentHash `json:"-"`                     // of what the client sent
+	Uncounted  Uncounted   `json:"-"`
+	Edits      int         `json:"-"` // how often it was edited
+	EditChange uint64      `json:"-"` // the last change that was an edit
+}
+
+// About is what a message refers to.
+type About struct {
+	ReplyTo       *Quote         `json:"reply_to,omitempty"`
+	ForwardedFrom *ForwardedFrom `json:"forwarded_from,omitempty"`
+	Mentions      []UserID       `json:"mentions,omitempty"`
+}
+
+// Empty says that there is nothing to keep.
+func (a *About) Empty() bool {
+	return a.ReplyTo == nil && a.ForwardedFrom == nil && len(a.Mentions) == 0
+}
+
+// Quote is a message that another replies to, as it was then.
+type Quote struct {
+	Seq      Seq         `json:"seq"`
+	Sender   Sender      `json:"sender"`
+	Type     MessageType `json:"type"`
+	Text     string      `json:"text,omitempty"`     // its beginning, at most QuoteLength characters; or a file's name
+	Recalled bool        `json:"recalled,omitempty"` // since: the text is gone
+}
+
+// QuoteLength bounds the text in a Quote, in characters.
+const QuoteLength = 100
+
+// MaxMentions bounds Mentions.
+const MaxMentions = 50
+
+// ForwardedFrom names who said it first; where is not told.
+type ForwardedFrom struct {
+	Nickname string `json:"nickname"`
+}
+
+// Recall makes m its tombstone.
+func (m *Message) Recall(change uint64, at int64) {
+	m.Content, m.About, m.Reactions = Tombstone, About{}, nil
+	m.EditedAt, m.RecalledAt, m.Change = 0, at, change
+}
+
+// Delete leaves of m what its reader sees of a message they deleted for themselves:
+// that there is one, so that its seq is not taken for a hole.
+func (m *Message) Delete() {
+	m.Content, m.About, m.Reactions, m.EditedAt, m.Deleted = Tombstone, About{}, nil, 0, true
 }
 
 // ForReader is the message as u may see it.
@@ -83,6 +152,34 @@ func HashContent(t MessageType, content json.RawMessage) ContentHash {
 // TextContent is the content of text and system messages.
 type TextContent struct {
 	Text string `json:"text"`
+}
+
+// MediaContent is the content of image, file, audio and video messages. The file is
+// elsewhere: uploading and serving it is the application's.
+type MediaContent struct {
+	URL        string     `json:"url"`
+	MIME       string     `json:"mime"`
+	Size       int64      `json:"size"`             // bytes
+	SHA256     string     `json:"sha256,omitempty"` // 64 hex digits
+	Name       string     `json:"name,omitempty"`
+	Width      int        `json:"width,omitempty"` // pixels, as Height
+	Height     int        `json:"height,omitempty"`
+	DurationMS int64      `json:"duration_ms,omitempty"`
+	Thumbnail  *Thumbnail `json:"thumbnail,omitempty"`
+}
+
+// Thumbnail is a small picture of an image, file or video.
+type Thumbnail struct {
+	URL    string `json:"url"`
+	Width  int    `json:"width,omitempty"`
+	Height int    `json:"height,omitempty"`
+}
+
+// LocationContent is the content of a location message, WGS 84 degrees.
+type LocationContent struct {
+	Latitude  float64 `json:"latitude"`
+	Longitude float64 `json:"longitude"`
+	Name      string  `json:"name,omitempty"`
 }
 
 // ValidateText says whether s can be a message's text: valid UTF-8 of 1 to

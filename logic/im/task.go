@@ -17,6 +17,19 @@ type Task struct {
 	Conversation ConversationID // the Kafka key
 	Send         *SendTask
 	Receipt      *ReceiptTask
+	Change       *ChangeTask
+	Hide         *HideTask
+}
+
+// Valid says that exactly one of the pointers is set.
+func (t *Task) Valid() bool {
+	n := 0
+	for _, set := range [...]bool{t.Send != nil, t.Receipt != nil, t.Change != nil, t.Hide != nil} {
+		if set {
+			n++
+		}
+	}
+	return n == 1
 }
 
 // Origin says where the note about a task's end goes.
@@ -32,7 +45,8 @@ type SendTask struct {
 	ClientMsgID ClientMsgID
 	Type        MessageType
 	Content     json.RawMessage // filtered
-	Hash        ContentHash     // of what the client sent, before the filter
+	About       About
+	Hash        ContentHash // of what the client sent, before the filter
 	Uncounted   Uncounted
 	AdvanceRead bool // moves the sender's own read cursor (contract 7)
 	AcceptedAt  int64

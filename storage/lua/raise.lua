@@ -8,7 +8,7 @@
 --          offline; writers "". In a rebuild of all, ARGV[3] is "a" in every step.
 -- ARGV[3]  "a": the offline entries given are all there are
 -- ARGV[4]  length of an offline list
--- ARGV[5…] for each conversation: its ID, 11 packed numbers, "id seq id seq …"
+-- ARGV[5…] for each conversation: its ID, 13 packed numbers, "id seq id seq …"
 -- reply    the user's version
 --
 -- Numbers are compared as decimal strings, longer is greater: Lua would print
@@ -16,9 +16,15 @@
 local call, match = redis.call, string.match
 local state, convs, vers, offline = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local seal, completes, whole, keep = ARGV[1], ARGV[2], ARGV[3] == 'a', tonumber(ARGV[4])
-local pattern = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
+local pattern = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
 local n = #KEYS - 4
 
+-- What was written before there were 13 has fewer; the rest is zero.
+local function numbers(packed)
+  local all = {match(packed, pattern)}
+  if all[1] then return all end
+  return {match(packed .. ' 0 0', pattern)}
+end
 local function sealOf(key)
   return call('ZRANGEBYSCORE', key, -1, -1)[1]
 end
@@ -47,9 +53,9 @@ for i = 1, n do
   local now
   local moved, acked = not old, not old
   if old then
-    now = {match(old, pattern)}
-    local new = {match(ARGV[3 + 3 * i], pattern)}
-    for k = 1, 11 do
+    now = numbers(old)
+    local new = numbers(ARGV[3 + 3 * i])
+    for k = 1, 13 do
       local v, w = new[k], now[k]
       if v ~= w and (#v > #w or (#v == #w and v > w)) then
         now[k] = v
@@ -58,7 +64,7 @@ for i = 1, n do
       end
     end
   else
-    now = {match(ARGV[3 + 3 * i], pattern)}
+    now = numbers(ARGV[3 + 3 * i])
   end
   -- What waits is above the delivered seq, and above the floor: it was deleted up to there.
   local delivered = now[5]

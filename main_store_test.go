@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,19 +41,35 @@ func refusals(t *testing.T, code string, ask func() error) {
 	}
 }
 
-// Redis is emptied at any moment, with the scripts it knew.
+// Redis is emptied at any moment, with the scripts it knew. Nobody is ever given a part
+// of a list: what was said long ago is in it whenever it is read.
 func TestRedis_FlushedUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := devtest.Start(t)
 	e := startEngine(t, s)
 	l := startLoad(t, e.http, e.socket)
+	quiet := enrol(t, e.http, e.socket, "old")[0]
+	for _, p := range l.people {
+		again(t, "a word long ago", func() error {
+			_, err := quiet.http.Send(t.Context(), textTo(p.id, "long ago"), true)
+			return err
+		})
+	}
 	l.met()
-	for range 6 {
+	for round := range 8 {
 		l.more(20 + rand.IntN(60))
 		s.Redis.Flush()
-		for _, p := range l.people { // no reader is ever given a part of a list
-			if n := len(p.list()); n != len(l.people)-1 {
-				t.Errorf("%s's list has %d conversations right after a flush", p.name, n)
+		if round%2 == 1 {
+			l.more(50) // what comes meanwhile is not taken for all there is
+		}
+		for _, p := range l.people {
+			rows := p.list()
+			i := slices.IndexFunc(rows, func(c protocol.Conversation) bool { return c.Peer != nil && c.Peer.ID == quiet.id })
+			if len(rows) != len(l.people) || i < 0 || rows[i].Unread != 1 || rows[i].LastSeq != 1 {
+				t.Errorf("round %d: %s's list after a flush is %+v", round, p.name, rows)
+			}
+			if o := p.offline()[im.DirectConversation(p.id, quiet.id)]; o.Count != 1 && p == l.people[3] {
+				t.Errorf("round %d: %s's offline sources after a flush have %+v", round, p.name, o)
 			}
 		}
 	}

@@ -35,7 +35,7 @@ type key uint8
 var keyNames = [...]string{
 	"", "id", "cmd", "data", "to", "from", "position", "user_id", "handle", "external_id", "conversation_id",
 	"client_msg_id", "message_id", "device", "token", "refresh_token", "seq", "before_seq", "after_seq", "around",
-	"delivered_seq", "read_seq", "epoch", "version", "limit", "users",
+	"delivered_seq", "read_seq", "hidden_seq", "up_to_seq", "epoch", "version", "limit", "users",
 	"client_change_id", "after_change", "base_change", "reply_to", "forward", "mentions", "seqs",
 	"content", "text",
 }

@@ -109,12 +109,21 @@ func (l *load) bySocket(p *person, d *device) {
 		}
 		l.note(to, &saying{from: p, text: text, out: o})
 		if open = append(open, o); len(open) > 100 { // a store that is away is waited for
-			<-open[0].Done()
-			open = open[1:]
+			select {
+			case <-open[0].Done():
+				open = open[1:]
+			case <-l.stop: // the rest is waited for below
+			}
 		}
 	}
+	deadline := time.After(time.Minute)
 	for _, o := range open {
-		p.stored(o)
+		select {
+		case <-o.Done():
+		case <-deadline:
+			l.t.Errorf("%s was accepted or is on its way, and is not stored", textOf(im.Message{Content: o.Message.Content}))
+			return
+		}
 	}
 }
 
@@ -283,6 +292,12 @@ func (l *load) checkHistory(conv im.ConversationID, ms, theirs []im.Message, ord
 		}
 		res := s.res
 		if s.out != nil {
+			select {
+			case <-s.out.Done():
+			default:
+				l.t.Errorf("%s: %q is there, and its sender has not heard so", conv, s.text)
+				continue
+			}
 			res = s.from.stored(s.out)
 			if ordered && got < last[s.from] {
 				l.t.Errorf("%s: %q has been overtaken", conv, s.text)

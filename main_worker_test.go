@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/configs"
@@ -19,6 +20,30 @@ func front() func(*configs.Config) {
 // steps between two effects of a batch (see jobs.Deps.Steps).
 var steps = []string{"insert", "cursors", "project", "publish", "moves", "commit"}
 
+// diesAfter is a hook that lets a worker die after a step, and says when it has. The
+// first strand that comes there lingers for some commits, while others go on: an offset
+// committed too early would be out.
+func diesAfter(step string) (dead *atomic.Bool, hook func(string) error) {
+	dead = new(atomic.Bool)
+	var first atomic.Bool
+	return dead, func(now string) error {
+		if now == step && first.CompareAndSwap(false, true) {
+			time.Sleep(300 * time.Millisecond)
+			dead.Store(true)
+		}
+		if dead.Load() {
+			return errDied
+		}
+		return nil
+	}
+}
+
+func quickCommits(c *configs.Config) {
+	c.Jobs.CommitEvery, c.Jobs.CursorsEvery = 50*time.Millisecond, 100*time.Millisecond
+}
+
+var errDied = errors.New("died here")
+
 // A worker dies right after each of its steps, with all its later steps; the next one
 // finishes what it left.
 func TestWorker_DiesBetweenEveryTwoSteps(t *testing.T) {
@@ -26,18 +51,9 @@ func TestWorker_DiesBetweenEveryTwoSteps(t *testing.T) {
 	s := devtest.Start(t)
 	e := startEngine(t, s, front())
 	l := startLoad(t, e.http, e.socket)
-	died := errors.New("died here")
 	for _, step := range steps {
-		var dead atomic.Bool
-		worker := startSteps(t, s, func(now string) error {
-			if now == step {
-				dead.Store(true)
-			}
-			if dead.Load() {
-				return died
-			}
-			return nil
-		}, roles(configs.RoleJobs))
+		dead, hook := diesAfter(step)
+		worker := startSteps(t, s, hook, roles(configs.RoleJobs), quickCommits)
 		devtest.Eventually(t, "a worker has died after "+step, dead.Load)
 		l.more(20)
 		worker.stop()
@@ -88,18 +104,9 @@ func TestWorker_DiesWithTheLastMessage(t *testing.T) {
 	}
 	healthy.stop()
 
-	died := errors.New("died here")
 	for i, step := range steps {
-		var dead atomic.Bool
-		worker := startSteps(t, s, func(now string) error {
-			if now == step {
-				dead.Store(true)
-			}
-			if dead.Load() {
-				return died
-			}
-			return nil
-		}, roles(configs.RoleJobs))
+		dead, hook := diesAfter(step)
+		worker := startSteps(t, s, hook, roles(configs.RoleJobs), quickCommits)
 		hearer, reader := hearers[i], readers[i]
 		send(hearer)
 		again(t, reader.name+" reads", func() error {

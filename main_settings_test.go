@@ -107,6 +107,10 @@ func TestSettings_TwoDevicesOnTwoNodesSeeTheSame(t *testing.T) {
 		t.Errorf("%d unread, badge %d, first %s, %v", list.UnreadTotal, list.UnreadBadge, list.Items[0].ConversationID, err)
 	}
 
+	if only, err := there.http.ConversationsOnly(t.Context(), im.ListPinned, "", 0); err != nil || len(only.Items) != 1 || only.Items[0].ConversationID != withBob || only.UnreadTotal != 5 {
+		t.Errorf("the pinned: %+v, %v", only, err)
+	}
+
 	// Read, marked as unread again, and read again: the cursor does not go back.
 	if err := phone.Read(t.Context(), withBob, 3); err != nil {
 		t.Fatal(err)
@@ -325,6 +329,8 @@ func TestSettings_ForeignIsAsUnknown(t *testing.T) {
 		{"DELETE", path + "?up_to_seq=-1", "", "400"},
 		{"DELETE", path + "?up_to_seq=9007199254740992", "", "400"},
 		{"DELETE", path + "?up_to_seq=1&up_to_seq=1", "", "400"},
+		{"GET", "/v1/conversations?filter=muted", "", "400"},
+		{"GET", "/v1/conversations?filter=", "", "400"},
 		{"PATCH", path + "/settings", `{}`, "400"},
 		{"PATCH", path + "/settings", `{"hidden_seq":-1}`, "400"},
 		{"PATCH", path + "/settings", `{"hidden_seq":1,"hidden_seq":1}`, "400"},

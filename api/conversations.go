@@ -9,7 +9,8 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
-// listConversations pages by recency; before is the last page's next.
+// listConversations pages by recency, through all or through what a filter lets through;
+// before is the last page's next.
 func (s *Server) listConversations(c *gin.Context) (int, any, error) {
 	limit, err := queryLimit(c)
 	if err != nil {
@@ -23,7 +24,15 @@ func (s *Server) listConversations(c *gin.Context) (int, any, error) {
 	if before != nil {
 		from = im.MessageID(*before)
 	}
-	page, err := s.deps.Chat.Conversations(c.Request.Context(), caller(c), from, limit)
+	filter, given, err := query(c, "filter")
+	if err != nil {
+		return 0, nil, err
+	}
+	only := im.ListFilter(filter)
+	if err := only.Validate(); err != nil || given && only == im.ListAll {
+		return 0, nil, im.Invalid("filter", "must be pinned or unread")
+	}
+	page, err := s.deps.Chat.Conversations(c.Request.Context(), caller(c), only, from, limit)
 	page.Items = list(page.Items)
 	return http.StatusOK, page, err
 }

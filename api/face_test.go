@@ -71,6 +71,7 @@ type fake struct {
 	lastIncoming bool
 	lastSettings protocol.ChangeSettings
 	lastDelete   protocol.DeleteConversation
+	lastOnly     im.ListFilter
 }
 
 func (f *fake) err() error {
@@ -115,8 +116,8 @@ func (f *fake) ServerSend(_ context.Context, req protocol.ServerSend, wait bool)
 	f.lastServer, f.lastWait = req, wait
 	return f.sent, f.err()
 }
-func (f *fake) Conversations(_ context.Context, _ im.Identity, before im.MessageID, limit int) (protocol.Conversations, error) {
-	f.lastBefore, f.lastLimit = before, limit
+func (f *fake) Conversations(_ context.Context, _ im.Identity, only im.ListFilter, before im.MessageID, limit int) (protocol.Conversations, error) {
+	f.lastOnly, f.lastBefore, f.lastLimit = only, before, limit
 	return protocol.Conversations{Items: []protocol.Conversation{row}, HasMore: true, Next: "104942118400", UnreadTotal: 3}, f.err()
 }
 func (f *fake) Conversation(context.Context, im.Identity, im.ConversationID) (protocol.Conversation, error) {

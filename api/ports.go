@@ -12,7 +12,7 @@ type Chat interface {
 	// SendAndWait returns once the log has the message (or the probe knows it stored);
 	// with wait once it is stored, or accepted at 4.5 s.
 	SendAndWait(ctx context.Context, who im.Identity, req protocol.Send, wait bool) (protocol.Sent, error)
-	Conversations(ctx context.Context, who im.Identity, before im.MessageID, limit int) (protocol.Conversations, error)
+	Conversations(ctx context.Context, who im.Identity, only im.ListFilter, before im.MessageID, limit int) (protocol.Conversations, error)
 	Conversation(ctx context.Context, who im.Identity, c im.ConversationID) (protocol.Conversation, error)
 	History(ctx context.Context, who im.Identity, req protocol.History) (protocol.Page, error)
 	Receipts(ctx context.Context, who im.Identity, c im.ConversationID, r protocol.Receipts) (protocol.Receipts, error)

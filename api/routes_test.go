@@ -53,7 +53,7 @@ var goodRequests = map[string]struct {
 	"block":               {request{method: "PUT", path: "/v1/blocks/12", auth: asUser}, 204},
 	"unblock":             {request{method: "DELETE", path: "/v1/blocks/12", auth: asUser}, 204},
 	"send":                {request{method: "POST", path: "/v1/messages", auth: asUser, body: sendBody}, 202},
-	"listConversations":   {request{method: "GET", path: "/v1/conversations?before=9&limit=20", auth: asUser}, 200},
+	"listConversations":   {request{method: "GET", path: "/v1/conversations?filter=pinned&before=9&limit=20", auth: asUser}, 200},
 	"conversation":        {request{method: "GET", path: "/v1/conversations/d7-12", auth: asUser}, 200},
 	"deleteConversation":  {request{method: "DELETE", path: "/v1/conversations/d7-12?up_to_seq=42", auth: asUser}, 200},
 	"changeSettings":      {request{method: "PATCH", path: "/v1/conversations/d7-12/settings", auth: asUser, body: `{"pinned":true,"muted_until":9007199254740991,"draft":"low tide at","version":3}`}, 200},

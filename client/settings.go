@@ -77,3 +77,15 @@ func (h *HTTP) DeleteConversation(ctx context.Context, conv im.ConversationID, u
 func (h *HTTP) Conversation(ctx context.Context, conv im.ConversationID) (row protocol.Conversation, err error) {
 	return row, h.Do(ctx, http.MethodGet, "/v1/conversations/"+url.PathEscape(string(conv)), nil, &row)
 }
+
+// ConversationsOnly pages through what a filter lets through of the list.
+func (h *HTTP) ConversationsOnly(ctx context.Context, only im.ListFilter, before string, limit int) (c protocol.Conversations, err error) {
+	q := url.Values{"filter": {string(only)}}
+	if before != "" {
+		q.Set("before", before)
+	}
+	if limit > 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	return c, h.Do(ctx, http.MethodGet, "/v1/conversations?"+q.Encode(), nil, &c)
+}

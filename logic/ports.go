@@ -90,6 +90,8 @@ type Profiles interface {
 type Index interface {
 	// List pages by the ID of the last message; before 0 starts at the newest.
 	List(ctx context.Context, u im.UserID, before im.MessageID, limit int) (im.ListPage, error)
+	// ListOnly is List with what a filter lets through; the totals are over all.
+	ListOnly(ctx context.Context, u im.UserID, only im.ListFilter, before im.MessageID, limit int) (im.ListPage, error)
 	// Changes returns what moved since a position, at most limit conversations.
 	Changes(ctx context.Context, u im.UserID, since im.Position, limit int) (im.Changes, error)
 	// State is one conversation of the user; im.ErrNotFound where they are not in it.

@@ -177,7 +177,7 @@ func TestSync_GoesOnWithoutTheTexts(t *testing.T) {
 	if err != nil || !got.Degraded || got.Conversations[0].LastMessage != nil || got.Conversations[0].Unread != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	list, err := s.Conversations(t.Context(), annsPhone, 0, 0)
+	list, err := s.Conversations(t.Context(), annsPhone, im.ListAll, 0, 0)
 	if err != nil || !list.Degraded || len(list.Items) != 1 {
 		t.Fatalf("%+v, %v", list, err)
 	}
@@ -199,7 +199,7 @@ func TestSync_RefusesWhatItCannotKnow(t *testing.T) {
 func TestConversations_NextIsTheLastShown(t *testing.T) {
 	w := talked()
 	w.list.HasMore = true
-	got, err := w.service(t, Config{}).Conversations(t.Context(), annsPhone, 0, 1)
+	got, err := w.service(t, Config{}).Conversations(t.Context(), annsPhone, im.ListAll, 0, 1)
 	if err != nil || got.Next != "102" || !got.HasMore || got.UnreadTotal != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}

@@ -207,7 +207,7 @@ func TestConversations_ShowWhatIsSet(t *testing.T) {
 	w.list.UnreadBadge = 7
 	w.drafted = map[im.ConversationID]im.Draft{"d7-9": {Text: "low tide", Device: "tablet", ChangedAt: 6}}
 	s := w.service(t, Config{})
-	list, err := s.Conversations(t.Context(), annsPhone, 0, 0)
+	list, err := s.Conversations(t.Context(), annsPhone, im.ListAll, 0, 0)
 	if err != nil || list.UnreadBadge != 7 {
 		t.Fatalf("%+v, %v", list, err)
 	}
@@ -218,8 +218,15 @@ func TestConversations_ShowWhatIsSet(t *testing.T) {
 		t.Errorf("%+v %+v", row, row.Settings)
 	}
 
+	if _, err := s.Conversations(t.Context(), annsPhone, im.ListPinned, 0, 0); err != nil || w.only != im.ListPinned {
+		t.Errorf("only %q, %v", w.only, err)
+	}
+	if _, err := s.Conversations(t.Context(), annsPhone, "muted", 0, 0); protocol.CodeOf(err).Name != "invalid_request" {
+		t.Error(err)
+	}
+
 	w.fail["Drafts"] = im.ErrStore
-	if list, err = s.Conversations(t.Context(), annsPhone, 0, 0); err != nil || !list.Degraded || *list.Items[0].Settings.Draft != (protocol.Draft{ChangedAt: 6}) {
+	if list, err = s.Conversations(t.Context(), annsPhone, im.ListAll, 0, 0); err != nil || !list.Degraded || *list.Items[0].Settings.Draft != (protocol.Draft{ChangedAt: 6}) {
 		t.Errorf("with drafts away: %+v, %v", list, err)
 	}
 	delete(w.fail, "Drafts")

@@ -91,16 +91,19 @@ func syncBefore(req protocol.Sync) (im.MessageID, error) {
 	return before, nil
 }
 
-// Conversations returns a page of the user's list, newest first, from below before (0:
-// from the top).
-func (s *Service) Conversations(ctx context.Context, who im.Identity, before im.MessageID, limit int) (protocol.Conversations, error) {
+// Conversations returns a page of the user's list, or of what a filter lets through,
+// newest first, from below before (0: from the top).
+func (s *Service) Conversations(ctx context.Context, who im.Identity, only im.ListFilter, before im.MessageID, limit int) (protocol.Conversations, error) {
 	limit, err := pageLimit(limit, defaultPage)
+	if err == nil {
+		err = only.Validate()
+	}
 	if err != nil {
 		return protocol.Conversations{}, err
 	}
 	ctx, cancel := s.within(ctx)
 	defer cancel()
-	list, err := s.deps.Index.List(ctx, who.User, before, limit)
+	list, err := s.deps.Index.ListOnly(ctx, who.User, only, before, limit)
 	if err != nil {
 		return protocol.Conversations{}, fmt.Errorf("list: %w", storeError(err))
 	}

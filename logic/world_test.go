@@ -60,6 +60,7 @@ type world struct {
 	hidden   map[im.Place]im.Hidden
 	rows     map[im.ConversationID]im.SettingsRow
 	changing []im.SettingsChange
+	only     im.ListFilter
 	drafted  map[im.ConversationID]im.Draft
 }
 
@@ -199,6 +200,11 @@ func (w *world) UserByHandle(ctx context.Context, handle string) (im.UserID, err
 func (w *world) List(ctx context.Context, _ im.UserID, _ im.MessageID, _ int) (im.ListPage, error) {
 	err := w.called(ctx, "List")
 	return w.list, err
+}
+
+func (w *world) ListOnly(ctx context.Context, u im.UserID, only im.ListFilter, before im.MessageID, limit int) (im.ListPage, error) {
+	w.only = only
+	return w.List(ctx, u, before, limit)
 }
 
 func (w *world) Changes(ctx context.Context, _ im.UserID, _ im.Position, _ int) (im.Changes, error) {

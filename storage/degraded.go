@@ -10,14 +10,14 @@ import (
 
 // listFromRecord answers from MySQL while Redis is away. No position: the client
 // starts over when Redis is back.
-func (x *Index) listFromRecord(ctx context.Context, u im.UserID, before im.MessageID, limit int) (im.ListPage, error) {
+func (x *Index) listFromRecord(ctx context.Context, u im.UserID, only im.ListFilter, before im.MessageID, limit int) (im.ListPage, error) {
 	all, err := x.statesFromRecord(ctx, u)
 	if err != nil {
 		return im.ListPage{}, err
 	}
 	total := totals(slices.Values(all))
 	page := im.ListPage{Degraded: true, UnreadTotal: total.All, UnreadBadge: total.Badge}
-	page.States, page.HasMore = newest(slices.Values(all), before, limit)
+	page.States, page.HasMore = newest(slices.Values(all), only, before, limit)
 	return page, nil
 }
 

@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
@@ -120,61 +118,6 @@ func (x *Index) readOnce(ctx context.Context, op string, read func(ctx context.C
 	return gen, err
 }
 
-// List pages by the ID of the last message.
-func (x *Index) List(ctx context.Context, u im.UserID, before im.MessageID, limit int) (im.ListPage, error) {
-	var page im.ListPage
-	var all map[im.ConversationID]im.ConversationState
-	gen, degraded, err := x.trusted(ctx, "list", u, false, func(ctx context.Context) (gen im.Generation, err error) {
-		page, all, gen, err = x.readList(ctx, u, before, limit)
-		return gen, err
-	})
-	if err != nil {
-		return im.ListPage{}, err
-	}
-	if degraded {
-		return x.listFromRecord(ctx, u, before, limit)
-	}
-	if err := x.fillUnread(ctx, u, gen, all); err != nil {
-		return im.ListPage{}, err
-	}
-	for i := range page.States {
-		page.States[i] = all[page.States[i].Conversation]
-	}
-	total := totals(maps.Values(all))
-	page.UnreadTotal, page.UnreadBadge = total.All, total.Badge
-	return page, nil
-}
-
-// totals is what is unread in a user's list.
-func totals(states iter.Seq[im.ConversationState]) (t im.UnreadTotal) {
-	now := time.Now().UnixMilli()
-	for s := range states {
-		if s.Hidden() {
-			continue
-		}
-		t.All += s.Unread
-		if !s.Settings.Muted(now) {
-			t.Badge += s.Unread
-		}
-	}
-	return t
-}
-
-// newest is a page of a list, from below before (0: from its top).
-func newest(states iter.Seq[im.ConversationState], before im.MessageID, limit int) (page []im.ConversationState, more bool) {
-	page = slices.SortedFunc(func(yield func(im.ConversationState) bool) {
-		for s := range states {
-			if s.LastID > 0 && (before == 0 || s.LastID < before) && !s.Hidden() && !yield(s) {
-				return
-			}
-		}
-	}, newestFirst)
-	if len(page) > limit {
-		return page[:limit], true
-	}
-	return page, false
-}
-
 // readList reads states and order at one instant: the next page begins below the
 // last message of this one, so both must say the same about it.
 func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, limit int) (
@@ -219,7 +162,7 @@ func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, 
 			return page, nil, gen, errUntrusted
 		}
 		if s.Hidden() { // seldom: the order knows nothing of it
-			page.States, page.HasMore = newest(maps.Values(all), before, limit)
+			page.States, page.HasMore = newest(maps.Values(all), im.ListAll, before, limit)
 			break
 		}
 		page.States = append(page.States, s)
@@ -299,7 +242,7 @@ func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (im.UnreadTotal, b
 		return im.UnreadTotal{}, false, err
 	}
 	if degraded {
-		page, err := x.listFromRecord(ctx, u, 0, 0)
+		page, err := x.listFromRecord(ctx, u, im.ListAll, 0, 0)
 		return im.UnreadTotal{All: page.UnreadTotal, Badge: page.UnreadBadge}, true, err
 	}
 	if err := x.fillUnread(ctx, u, gen, all); err != nil {

@@ -19,7 +19,7 @@ func TestIndex_OverTheRecord(t *testing.T) {
 func testIndexOverTheRecord(t *testing.T, db *DB) {
 	s := miniServer(t)
 	r := s.openAs(t, db, func(*RedisConfig) {})
-	x, p := NewIndex(r, db), NewProjector(r)
+	x, p, set := NewIndex(r, db), NewProjector(r), NewSettings(r, db)
 	a, b, c := newPair(t, db)
 	other, _, _ := newPair(t, db)
 	strange := im.DirectConversation(b, other)
@@ -31,7 +31,7 @@ func testIndexOverTheRecord(t *testing.T, db *DB) {
 		for _, u := range []im.UserID{a, b, other} {
 			fast, err := x.List(ctx, u, 0, 100)
 			must(t, err)
-			slow, err := x.listFromRecord(ctx, u, 0, 100)
+			slow, err := x.listFromRecord(ctx, u, im.ListAll, 0, 100)
 			must(t, err)
 			slow.Position, slow.Degraded = fast.Position, fast.Degraded
 			if fast.Degraded || fmt.Sprintf("%+v", fast) != fmt.Sprintf("%+v", slow) {
@@ -76,16 +76,24 @@ func testIndexOverTheRecord(t *testing.T, db *DB) {
 	}
 	same("nothing yet")
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for i := range 40 {
+	for i := range 60 {
 		conv, from := c, []im.UserID{a, b}[rnd.IntN(2)]
 		if rnd.IntN(3) == 0 {
 			conv, from = strange, []im.UserID{b, other}[rnd.IntN(2)]
 		}
-		switch n := rnd.IntN(8); {
+		switch n := rnd.IntN(11); {
 		case n < 5 || seqs[conv] == 0:
 			send(conv, from, im.Uncounted(rnd.IntN(3)))
 		case n == 5:
 			s.flush(t)
+		case n == 8:
+			ch := im.SettingsChange{MutedUntil: ptr(rnd.Int64N(2) * im.MutedForever), Pinned: ptr(rnd.IntN(2) == 0), Draft: ptr([]string{"", "x"}[rnd.IntN(2)])}
+			change(t, set, from, conv, ch)
+		case n == 9:
+			change(t, set, from, conv, im.SettingsChange{Hidden: ptr(im.Seq(rnd.IntN(2)) * seqs[conv]), MarkedUnread: ptr(rnd.IntN(2) == 0)})
+		case n == 10:
+			_, err := set.DeleteConversation(ctx, from, conv, im.Seq(rnd.IntN(int(seqs[conv])+1)))
+			must(t, err)
 		default:
 			d := im.Seq(1 + rnd.IntN(int(seqs[conv])))
 			must(t, db.MoveCursors(ctx, []im.CursorMove{{Conversation: conv, User: from, Delivered: d, Read: d / 2}}))

@@ -116,6 +116,29 @@ func TestSettings_ListFollowsWhatIsSet(t *testing.T) {
 		if n, _, err := x.UnreadTotal(t.Context(), bob); err != nil || n != (im.UnreadTotal{All: 10, Badge: 8}) {
 			t.Errorf("%+v, %v", n, err)
 		}
+		project(t, p, f.ack(bob, im.DirectConversation(103, bob), 2, 2))
+		project(t, p, f.ack(bob, c, 2, 2)) // and marked
+		for only, want := range map[im.ListFilter]int{im.ListPinned: 1, im.ListUnread: 4, im.ListAll: 5} {
+			seen := map[im.ConversationID]bool{}
+			var before im.MessageID
+			for more := true; more; {
+				page, err := x.ListOnly(t.Context(), bob, only, before, 2)
+				if err != nil || page.UnreadTotal != 6 || page.UnreadBadge != 4 || len(page.States) == 0 {
+					t.Fatalf("only %q: %+v, %v", only, page, err)
+				}
+				for _, st := range page.States {
+					if seen[st.Conversation] = true; only == im.ListPinned && st.Conversation != a || before != 0 && st.LastID >= before {
+						t.Errorf("only %q: %+v", only, st)
+					}
+					before = st.LastID
+				}
+				more = page.HasMore
+			}
+			if len(seen) != want {
+				t.Errorf("only %q: %v", only, seen)
+			}
+		}
+		agree(t, x, f, bob)
 		if st, err := x.State(t.Context(), bob, c); err != nil || !st.MarkedUnread() {
 			t.Errorf("%+v, %v", st, err)
 		}

@@ -83,3 +83,31 @@ type UnreadTotal struct {
 	All   uint64
 	Badge uint64 // without what is muted
 }
+
+// ListFilter says which conversations of a list are wanted.
+type ListFilter string
+
+const (
+	ListAll    ListFilter = ""
+	ListPinned ListFilter = "pinned"
+	ListUnread ListFilter = "unread" // or marked so
+)
+
+// Validate returns an InvalidError for another word.
+func (f ListFilter) Validate() error {
+	if f != ListAll && f != ListPinned && f != ListUnread {
+		return Invalid("filter", "must be pinned or unread")
+	}
+	return nil
+}
+
+// Takes says whether a conversation, its unread counted, is wanted.
+func (f ListFilter) Takes(s *ConversationState) bool {
+	switch f {
+	case ListPinned:
+		return s.Settings.PinnedAt > 0
+	case ListUnread:
+		return s.Unread > 0 || s.MarkedUnread()
+	}
+	return true
+}

@@ -60,7 +60,7 @@ func (c *Client) DeleteMessages(ctx context.Context, conv im.ConversationID, seq
 	return c.Do(ctx, protocol.CmdDeleteMessages, protocol.DeleteMessages{ConversationID: conv, Seqs: seqs}, nil)
 }
 
-// changed takes a pushed change: told if it is next, pulled for if it is not [C2].
+// changed takes a pushed change: told if it is next, pulled for if it is not [C5].
 func (c *Client) changed(ctx context.Context, cn *conn, p protocol.Changed) error {
 	th := c.thread(p.ConversationID)
 	switch {

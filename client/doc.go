@@ -10,4 +10,6 @@
 //	     sent again, in order, and what was missed is pulled
 //	[C4] every queue has a bound: Send refuses with ErrBacklog, pushes beyond the
 //	     bound are dropped and pulled again
+//	[C5] OnChanged and OnDeleted leave out no change and no deletion from where this
+//	     device starts: a hole in their numbers is pulled before what follows is told
 package client

@@ -42,10 +42,12 @@ func AppendMessagePush(b []byte, m *im.Message) []byte {
 	b = append(b, `,"stored_at":`...)
 	b = strconv.AppendInt(b, m.StoredAt, 10)
 	if !m.About.Empty() {
-		// Few messages have it, and it always encodes.
-		if about, err := EncodeJSON(&m.About); err == nil {
+		// Few messages have it, and it always encodes. A copy, so that m is not moved to
+		// the heap for those that do not.
+		about := m.About
+		if encoded, err := EncodeJSON(&about); err == nil {
 			b = append(b, ',')
-			b = append(b, about[1:len(about)-1]...)
+			b = append(b, encoded[1:len(encoded)-1]...)
 		}
 	}
 	return append(b, "}}"...)

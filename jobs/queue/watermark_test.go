@@ -51,15 +51,42 @@ func TestWatermark_AnyOrderBeyondItsWindow(t *testing.T) {
 	}
 }
 
-func TestPartition_IsFNV1aModuloThePinnedCount(t *testing.T) {
-	// From the FNV page: FNV-1a of "" and "a".
-	if Hash("") != 0x811c9dc5 || Hash("a") != 0xe40c292c {
-		t.Fatalf("%x %x", Hash(""), Hash("a"))
+func TestPartition_IsPinned(t *testing.T) {
+	// fmix32 of FNV-1a of "" and "a", 0x811c9dc5 and 0xe40c292c.
+	if Hash("") != mix(0x811c9dc5) || Hash("a") != mix(0xe40c292c) || mix(1) != 0x514e28b7 {
+		t.Fatalf("%x %x %x", Hash(""), Hash("a"), mix(1))
 	}
-	// Golden, from hash/fnv: a change would move every conversation to another partition.
-	for c, want := range map[im.ConversationID]int{"d7-9": 6, "d1-2": 1, "d3-4": 1, "c5": 5} {
+	// Golden: a change would move every conversation to another partition.
+	for c, want := range map[im.ConversationID]int{"d7-9": 7, "d1-2": 1, "d3-4": 2, "c5": 5} {
 		if got := Partition(c, 8); got != want {
 			t.Errorf("%s: %d, want %d", c, got, want)
+		}
+	}
+}
+
+// Names that differ in few digits are what there is: users who registered one after
+// another, pairs at a fixed distance. Each partition gets at least half its share, and
+// so does each strand in it.
+func TestPartition_SpreadsNamesThatAreAlike(t *testing.T) {
+	const conversations, partitions, strands = 2000, 8, 2
+	for name, peer := range map[string]func(n im.UserID) (a, b im.UserID){
+		"neighbours":     func(n im.UserID) (a, b im.UserID) { return 2*n + 1, 2*n + 2 },
+		"at a distance":  func(n im.UserID) (a, b im.UserID) { return n + 1, n + 1 + conversations },
+		"all with one":   func(n im.UserID) (a, b im.UserID) { return 1, n + 2 },
+		"with oneself":   func(n im.UserID) (a, b im.UserID) { return n, n },
+		"with thousands": func(n im.UserID) (a, b im.UserID) { return n * 1000, n*1000 + 500 },
+	} {
+		var got [partitions][strands]int
+		for n := range im.UserID(conversations) {
+			h := Hash(im.DirectConversation(peer(n)))
+			got[h%partitions][h/partitions%strands]++
+		}
+		for _, p := range got {
+			for _, n := range p {
+				if n < conversations/partitions/strands/2 {
+					t.Errorf("%s: %v", name, got)
+				}
+			}
 		}
 	}
 }

@@ -288,10 +288,12 @@ func (p *presence) leave(ctx context.Context) {
 	}
 }
 
-// enter enters the new ones; those that are not stay for the next round.
+// enter enters the new ones that are still watched; those that could not be entered
+// stay for the next round. Who is given up meanwhile is taken out by it.
 func (p *presence) enter(ctx context.Context) error {
 	for {
 		p.mu.Lock()
+		p.fresh = slices.DeleteFunc(p.fresh, func(t *target) bool { return p.targets[t.user] != t })
 		n := min(len(p.fresh), routeBatch)
 		part := p.fresh[:n:n]
 		p.fresh = p.fresh[n:]

@@ -108,6 +108,7 @@ func TestPresence_WhoReconnectsWasNeverGone(t *testing.T) {
 	w := b.connected(7, "w")
 	phone := b.connected(9, "phone")
 	w.watches("9=+phone")
+	eventually(t, "it watches", func() bool { return b.dir.watchersOf(9) == 1 })
 	for range 5 {
 		gone := value(t, b.metrics.notices)
 		phone.nc.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/curlew-im/curlew/configs"
 	"github.com/curlew-im/curlew/logic/im"
 	"github.com/curlew-im/curlew/scripts/devtest"
+	"github.com/curlew-im/curlew/scripts/devtest/ports"
 )
 
 // news is what a device was told of others.
@@ -204,7 +205,7 @@ func TestPresence_KilledConnectorsUsersAreOfflineWithin30s(t *testing.T) {
 		t.Skip("a connector in a process of its own needs real stores")
 	}
 	s := devtest.Start(t)
-	bridge := devtest.FreeAddr(t)
+	bridge := ports.Free(t)
 	apart := func(c *configs.Config) {
 		c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = bridge, []string{bridge}
 	}
@@ -335,7 +336,7 @@ func TestDevices_PolicyLeavesTheNewestOnAnyNode(t *testing.T) {
 func TestRevocation_EndsSocketsThoughTheKickIsLost(t *testing.T) {
 	t.Parallel()
 	s := devtest.Start(t)
-	bridge := devtest.FreeAddr(t)
+	bridge := ports.Free(t)
 	apart := func(c *configs.Config) {
 		c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = bridge, []string{bridge}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/curlew-im/curlew/configs"
 	"github.com/curlew-im/curlew/logic/im"
 	"github.com/curlew-im/curlew/scripts/devtest"
+	"github.com/curlew-im/curlew/scripts/devtest/ports"
 )
 
 // binary is the engine, built once for all tests that kill it.
@@ -62,7 +63,7 @@ func newChild(t *testing.T, s *devtest.Stack, more map[string]string) *child {
 	}
 	c := &child{t: t, s: s, settings: s.Settings()}
 	for _, part := range []string{"api", "connector", "admin"} {
-		c.settings[part+".listen"] = devtest.FreeAddr(t)
+		c.settings[part+".listen"] = ports.Free(t)
 	}
 	for k, v := range more {
 		c.settings[k] = v
@@ -142,7 +143,7 @@ func TestRoles_KilledUnderLoad(t *testing.T) {
 		t.Skip("roles in processes of their own need real stores")
 	}
 	s := devtest.Start(t)
-	bridge := devtest.FreeAddr(t)
+	bridge := ports.Free(t)
 	role := func(r configs.Role) *child {
 		c := newChild(t, s, map[string]string{
 			"roles": string(r), "logic.grpc.listen": bridge, "connector.upstream.addresses": bridge,
@@ -169,7 +170,7 @@ func TestRoles_KilledUnderLoad(t *testing.T) {
 func TestRoles_ApartTalk(t *testing.T) {
 	t.Parallel()
 	s := devtest.Start(t)
-	bridge := devtest.FreeAddr(t)
+	bridge := ports.Free(t)
 	at := func(r configs.Role) *engine {
 		return startEngine(t, s, roles(r), func(c *configs.Config) {
 			c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = bridge, []string{bridge}
@@ -190,7 +191,7 @@ func TestRoles_ApartTalk(t *testing.T) {
 func TestEngine_StopsInGoodOrderUnderLoad(t *testing.T) { // not parallel: it counts goroutines
 	s := devtest.Start(t)
 	before := goleak.IgnoreCurrent()
-	api, socket := devtest.FreeAddr(t), devtest.FreeAddr(t)
+	api, socket := ports.Free(t), ports.Free(t)
 	fixed := func(c *configs.Config) { c.API.Listen, c.Connector.Listen = api, socket }
 	e := startEngine(t, s, fixed)
 	people := enrol(t, e.http, e.socket, "ada", "bob")

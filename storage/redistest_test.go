@@ -23,6 +23,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/scripts/devtest/ports"
 )
 
 // redisServer is a Redis that a test may break.
@@ -79,7 +80,7 @@ func miniServer(t testing.TB) *redisServer {
 // realRedis is a redis-server of the test's own, on a free port.
 type realRedis struct {
 	t    testing.TB
-	port int
+	addr string
 	dir  string
 	args []string
 	cmd  *exec.Cmd
@@ -92,17 +93,12 @@ func realServer(t testing.TB, args ...string) *redisServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("no redis-server here")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &realRedis{t: t, port: l.Addr().(*net.TCPAddr).Port, dir: t.TempDir(), args: args}
-	_ = l.Close()
+	r := &realRedis{t: t, addr: ports.Free(t), dir: t.TempDir(), args: args}
 	acl := filepath.Join(r.dir, "users.acl")
 	if err := os.WriteFile(acl, []byte("user default on nopass ~* &* +@all\n"+engineRights(t)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &redisServer{name: "real", addr: fmt.Sprintf("127.0.0.1:%d", r.port), user: "curlew", real: r}
+	s := &redisServer{name: "real", addr: r.addr, user: "curlew", real: r}
 	s.admin = redis.NewClient(&redis.Options{Addr: s.addr, MaxRetries: -1, DialerRetries: 1})
 	t.Cleanup(func() {
 		_ = s.admin.Close()
@@ -132,14 +128,14 @@ func engineRights(t testing.TB) string {
 
 func (r *realRedis) start() {
 	r.t.Helper()
-	args := append([]string{"--bind", "127.0.0.1", "--port", fmt.Sprint(r.port), "--dir", r.dir,
+	args := append([]string{"--bind", "127.0.0.1", "--port", r.addr[strings.LastIndexByte(r.addr, ':')+1:], "--dir", r.dir,
 		"--save", "", "--aclfile", filepath.Join(r.dir, "users.acl"), "--logfile", filepath.Join(r.dir, "log")}, r.args...)
 	r.cmd = exec.Command("redis-server", args...)
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
 	eventually(r.t, "redis-server answers", func() bool {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
+		c, err := net.Dial("tcp", r.addr)
 		if err != nil {
 			return false
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/scripts/devtest/ports"
 )
 
 // lasting is a broker that can be stopped and started again on its port and data.
@@ -22,12 +23,7 @@ type lasting struct {
 }
 
 func newLasting(t *testing.T) *lasting {
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &lasting{t: t, dir: t.TempDir(), addr: probe.Addr().String()}
-	_ = probe.Close()
+	l := &lasting{t: t, dir: t.TempDir(), addr: ports.Free(t)}
 	l.start()
 	t.Cleanup(func() { l.b.Close() })
 	return l

@@ -165,17 +165,6 @@ func Eventually(t testing.TB, what string, fact func() bool) {
 	}
 }
 
-// FreeAddr is a loopback address on which nobody listens just now.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func portOf(t testing.TB, addr string) int {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)

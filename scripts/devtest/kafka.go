@@ -17,6 +17,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/curlew-im/curlew/scripts/devtest/ports"
 )
 
 // Kafka is a broker that a test may break, where it is the test's own: always where it
@@ -39,7 +41,7 @@ type fake struct {
 
 func (s *Stack) startKfake() {
 	s.t.Helper()
-	k := &fake{t: s.t, dir: s.t.TempDir(), addr: FreeAddr(s.t)}
+	k := &fake{t: s.t, dir: s.t.TempDir(), addr: ports.Free(s.t)}
 	k.Start()
 	s.t.Cleanup(k.Stop)
 	s.Kafka = k
@@ -137,7 +139,7 @@ func (k *secondKafka) take(t testing.TB) {
 	t.Helper()
 	k.used.Lock()
 	t.Cleanup(k.used.Unlock)
-	k.once.Do(func() { k.err = k.up(FreeAddr(t), FreeAddr(t)) })
+	k.once.Do(func() { k.err = k.up(ports.Free(t), ports.Free(t)) })
 	if k.err != nil {
 		t.Fatal(k.err)
 	}

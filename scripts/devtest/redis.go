@@ -17,6 +17,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/curlew-im/curlew/scripts/devtest/ports"
 )
 
 // Redis is a projection's server that a test may break.
@@ -42,7 +44,7 @@ type redisServer struct {
 // scripts/services.d/redis.conf, so that its rights are tested along.
 func (s *Stack) startRedis() {
 	s.t.Helper()
-	addr, dir := FreeAddr(s.t), s.t.TempDir()
+	addr, dir := ports.Free(s.t), s.t.TempDir()
 	acl := filepath.Join(dir, "users.acl")
 	if err := os.WriteFile(acl, []byte("user default on nopass ~* &* +@all\n"+engineRights(s.t)+"\n"), 0o600); err != nil {
 		s.t.Fatal(err)

@@ -1,0 +1,32 @@
+// Package ports gives tests addresses that stay free until they are used.
+package ports
+
+import (
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"testing"
+)
+
+// The range lies below the one that systems take the local ports of outgoing
+// connections from (32768 and up on Linux, 49152 on macOS): a port that was found free
+// there may be somebody's end of a connection by the time a server listens, or listens
+// again after a restart. The ports of scripts/services are below it.
+const (
+	first = 20_000
+	last  = 32_000
+)
+
+// Free is a loopback address on which nobody listens just now.
+func Free(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first)))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
+	}
+	t.Fatalf("no free port from %d to %d", first, last)
+	return ""
+}

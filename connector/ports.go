@@ -56,12 +56,28 @@ type Routes interface {
 	// Presence reads who is online, from the sessions and the nodes' leases; every user
 	// asked for is in the answer.
 	Presence(ctx context.Context, users []im.UserID) (map[im.UserID]im.Presence, error)
+	// MoveRooms enters the node in the registries of channels, and takes it out of others,
+	// in one ordered pipeline. Entries count while the node's lease does.
+	MoveRooms(ctx context.Context, node im.NodeID, enter, leave []im.ConversationID) error
+	// SweepRooms takes dead nodes out of the registries they were in, a bounded number of
+	// entries a call, and returns how many.
+	SweepRooms(ctx context.Context) (int, error)
 	// LiveNodes reads which nodes hold a lease.
 	LiveNodes(ctx context.Context) (map[im.NodeID]bool, error)
 	// Watch enters the node among those that are told of changes, for 90 s; Unwatch
 	// takes it out.
 	Watch(ctx context.Context, node im.NodeID, users []im.UserID) error
 	Unwatch(ctx context.Context, node im.NodeID, users []im.UserID) error
+}
+
+// Directory says who is in which channel, from MySQL: im.ErrStore while that is away. A
+// connector in a process of its own asks logic for it.
+type Directory interface {
+	// RoomsOf are the channels that users are in now; who is in none is left out.
+	RoomsOf(ctx context.Context, users []im.UserID) (map[im.UserID][]im.Room, error)
+	// RoomMembers says which of users (at most 500) are in a channel now, and from which
+	// seq on they see it, as of a version of its roster.
+	RoomMembers(ctx context.Context, c im.ConversationID, users []im.UserID) (version im.Seq, first map[im.UserID]im.Seq, err error)
 }
 
 // Bus brings the batches published to a node, and publishes.

@@ -12,7 +12,8 @@ import (
 // for data that the table refuses; anything else is unknown.
 type Archive interface {
 	// InsertMessages writes the rows as one multi-row INSERT, plain and autocommitted,
-	// all or none; with the uncounted rows and mentions among them as one transaction.
+	// all or none; with the uncounted rows, mentions and memberships among them as one
+	// transaction, which also ends the memberships' operations.
 	InsertMessages(ctx context.Context, rows []im.Message) error
 	// Lasts returns the end of each conversation; an empty one is left out.
 	Lasts(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID]im.LastRef, error)
@@ -30,6 +31,13 @@ type Archive interface {
 	// HideMessages deletes messages for one user; again is as once. It returns them all,
 	// by number.
 	HideMessages(ctx context.Context, h im.Hide) ([]im.Hidden, error)
+	// Rosters reads who is in channels now; one that is not there is left out. A channel
+	// that is merged at read has no members in it.
+	Rosters(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID]im.Roster, error)
+	// RosterPage is the members of a channel by user, from above after.
+	RosterPage(ctx context.Context, c im.ConversationID, after im.UserID, limit int) ([]im.RosterMember, error)
+	// Authors are the senders of the messages first to last, in their order; at most 512.
+	Authors(ctx context.Context, c im.ConversationID, first, last im.Seq) ([]im.UserID, error)
 	// MoveCursors raises cursors, never lowers them; one statement for all.
 	MoveCursors(ctx context.Context, moves []im.CursorMove) error
 	// Park records what was given up; the same record twice is one row.
@@ -56,6 +64,12 @@ type Projector interface {
 // Sessions knows who is connected where: im.ErrCache while Redis is away.
 type Sessions interface {
 	Sessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error)
+}
+
+// Rooms knows which nodes have a member of a channel online: im.ErrCache while Redis is
+// away. Nodes that are dead are left out, and channels that nobody is in.
+type Rooms interface {
+	RoomNodes(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID][]im.NodeID, error)
 }
 
 // Bus carries push batches to nodes. Best effort.

@@ -138,8 +138,85 @@ type Records interface {
 	HiddenAmong(ctx context.Context, u im.UserID, places []im.Place) (map[im.Place]bool, error)
 	// Deletions is what u has deleted in c after a number, by number.
 	Deletions(ctx context.Context, u im.UserID, c im.ConversationID, after uint64, limit int) (all []im.Hidden, more bool, err error)
+	// MembersAmong are those of users who are in c now.
+	MembersAmong(ctx context.Context, c im.ConversationID, users []im.UserID) (map[im.UserID]bool, error)
+	// ReceiptCounts counts for each seq (at most 100) the members whose interval holds it,
+	// its sender left out.
+	ReceiptCounts(ctx context.Context, c im.ConversationID, seqs []im.Seq) ([]im.ReceiptCount, error)
+	// Receipts are the recipients of one message in a state, by user, from above after.
+	Receipts(ctx context.Context, c im.ConversationID, seq im.Seq, state im.ReceiptState, after im.UserID, limit int) (all []im.MemberCursors, more bool, err error)
 	// FindStored looks up what became of accepted messages; unknown keys are left out.
 	FindStored(ctx context.Context, keys []im.SendKey) (map[im.SendKey]im.StoredRef, error)
+}
+
+// Groups keeps groups, their channels and who is in them, in MySQL: im.ErrStore while
+// that is away. Each change is one transaction under the group's row: it checks what the
+// actor may do, changes the group, and notes what the log must be told (Ops), which is
+// returned. What the actor may not know of is im.ErrNotFound, what their role does not
+// allow im.ErrForbidden, a bound im.FullError. What is so already returns no Ops. A user
+// whose last joining or leaving is still among the pending operations is im.ErrPending
+// where their membership is to change again.
+type Groups interface {
+	// CreateGroup with the ClientGroupID of one that its owner has made returns that one.
+	// Users that do not exist are im.ErrNotFound, one who has blocked the owner im.ErrBlocked.
+	CreateGroup(ctx context.Context, g im.NewGroup) (im.GroupChange, error)
+	UpdateGroup(ctx context.Context, actor im.UserID, g im.GroupID, p im.GroupPatch) (im.GroupChange, error)
+	// DissolveGroup is the owner's.
+	DissolveGroup(ctx context.Context, actor im.UserID, g im.GroupID) (im.GroupChange, error)
+	// AddMembers invites: admins may. Who is in it already is passed over. im.ErrBlocked
+	// for one who has blocked the actor, im.ErrNotFound for one who does not exist.
+	AddMembers(ctx context.Context, actor im.UserID, g im.GroupID, users []im.UserID) (im.GroupChange, error)
+	// RemoveMember takes user out, or has the actor leave where they are the same; admins
+	// remove members, the owner also admins. The owner may not leave: im.ErrConflict.
+	RemoveMember(ctx context.Context, actor im.UserID, g im.GroupID, user im.UserID) (im.GroupChange, error)
+	// SetRole makes an admin or a member; the owner may.
+	SetRole(ctx context.Context, actor im.UserID, g im.GroupID, user im.UserID, role im.Role) (im.GroupChange, error)
+	// TransferGroup makes user the owner and the owner an admin.
+	TransferGroup(ctx context.Context, actor im.UserID, g im.GroupID, user im.UserID) (im.GroupChange, error)
+	// MuteMember mutes until a time in Unix milliseconds, 0 ends it. As RemoveMember.
+	MuteMember(ctx context.Context, actor im.UserID, g im.GroupID, user im.UserID, until int64) (im.GroupChange, error)
+	// AskToJoin joins an open group, and asks to join one that admins approve for
+	// (pending). A closed one is im.ErrNotFound.
+	AskToJoin(ctx context.Context, user im.UserID, g im.GroupID, message string) (c im.GroupChange, pending bool, err error)
+	// WithdrawJoin takes a request back; im.ErrNotFound where there is none.
+	WithdrawJoin(ctx context.Context, user im.UserID, g im.GroupID) error
+	// DecideJoin accepts or refuses a request: admins may.
+	DecideJoin(ctx context.Context, actor im.UserID, g im.GroupID, user im.UserID, accept bool) (im.GroupChange, error)
+	// CreateChannel, RenameChannel and RemoveChannel are for admins; the main channel
+	// stays as long as the group: im.ErrConflict. Members of a private one must be in the group.
+	CreateChannel(ctx context.Context, actor im.UserID, g im.GroupID, n im.NewChannel) (im.Channel, im.GroupChange, error)
+	RenameChannel(ctx context.Context, actor im.UserID, g im.GroupID, c im.ConversationID, name string) (im.GroupChange, error)
+	RemoveChannel(ctx context.Context, actor im.UserID, g im.GroupID, c im.ConversationID) (im.GroupChange, error)
+	// AddToChannel and RemoveFromChannel are of private channels, im.ErrConflict of others.
+	// Admins may; who is in one may leave it.
+	AddToChannel(ctx context.Context, actor im.UserID, g im.GroupID, c im.ConversationID, users []im.UserID) (im.GroupChange, error)
+	RemoveFromChannel(ctx context.Context, actor im.UserID, g im.GroupID, c im.ConversationID, user im.UserID) (im.GroupChange, error)
+
+	// Group is g as viewer sees it: im.ErrNotFound where they are not in it and it is
+	// closed, or it is dissolved.
+	Group(ctx context.Context, viewer im.UserID, g im.GroupID) (im.GroupView, error)
+	// GroupsOf are the groups that u is in, by ID, from above after.
+	GroupsOf(ctx context.Context, u im.UserID, after im.GroupID, limit int) (all []im.GroupView, more bool, err error)
+	// GroupMembers is by user, from above after; im.ErrNotFound where viewer is not in g.
+	GroupMembers(ctx context.Context, viewer im.UserID, g im.GroupID, after im.UserID, limit int) (all []im.GroupMember, more bool, err error)
+	// ChannelMembers is GroupMembers of one channel that viewer is in, or manages.
+	ChannelMembers(ctx context.Context, viewer im.UserID, g im.GroupID, c im.ConversationID, after im.UserID, limit int) (all []im.GroupMember, more bool, err error)
+	// JoinRequests are those that wait, by user, from above after: admins may.
+	JoinRequests(ctx context.Context, actor im.UserID, g im.GroupID, after im.UserID, limit int) (all []im.JoinRequestRow, more bool, err error)
+
+	// Seat is what a send of u to a channel is decided by; im.ErrNotFound where they were
+	// never in it.
+	Seat(ctx context.Context, u im.UserID, c im.ConversationID) (im.Seat, error)
+	// ChannelInfos names channels; unknown ones are left out.
+	ChannelInfos(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID]im.ChannelInfo, error)
+	// PendingOps are those that nobody has told the log for a while, the oldest first; they
+	// count as told from now on. What is stored is none any more.
+	PendingOps(ctx context.Context, quiet time.Duration, limit int) ([]im.GroupOp, error)
+}
+
+// Rooms knows which nodes have a member of a channel online.
+type Rooms interface {
+	RoomNodes(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID][]im.NodeID, error)
 }
 
 // Hints answers retries without the log. Best effort: an error counts as "unknown".

@@ -20,6 +20,20 @@ type Delivery struct {
 	// the last one pushed for the conversation by this node is dropped.
 	Conversation im.ConversationID
 	Seq          im.Seq
+	// Room says that the frame is for the members of a channel who are connected to the
+	// node, instead of Users; those who see it only from a later seq than About are left
+	// out, and ExceptUser. Version is that of the roster it is for (the seq of the last
+	// notice that changed it; 0: any): a node whose room is older asks before it delivers.
+	// Join and Leave change the room, whose version was Prior before: who joins is told
+	// the frame too, who leaves is told it last; LeaveAll ends the room.
+	Room        im.ConversationID
+	About       im.Seq
+	ExceptUser  im.UserID
+	Prior       im.Seq
+	Version     im.Seq
+	Join, Leave []im.UserID
+	JoinFirst   im.Seq // who joins sees from here on
+	LeaveAll    bool
 	// Frame is what is written, an encoded PushFrame; empty where only Close counts.
 	Frame []byte
 	// Close, where its code is set, ends the connections after the frame.
@@ -44,6 +58,7 @@ const (
 	fieldCloseReason  protowire.Number = 8
 	fieldRequest      protowire.Number = 9
 	fieldPresence     protowire.Number = 10
+	fieldRoom         protowire.Number = 11
 )
 
 var errBadBatch = errors.New("bad push batch")
@@ -56,6 +71,8 @@ func AppendDelivery(batch []byte, d *Delivery) []byte {
 	if d.Presence {
 		size += sizeNumber(1)
 	}
+	room := appendRoom(nil, d)
+	size += sizeString(len(room))
 	for _, u := range d.Users {
 		size += 1 + protowire.SizeVarint(uint64(u)) // also a zero
 	}
@@ -82,6 +99,10 @@ func AppendDelivery(batch []byte, d *Delivery) []byte {
 	b = appendString(b, fieldCloseReason, d.Close.Reason)
 	if d.Presence {
 		b = appendUint(b, fieldPresence, 1)
+	}
+	if len(room) > 0 {
+		b = protowire.AppendTag(b, fieldRoom, protowire.BytesType)
+		b = protowire.AppendBytes(b, room)
 	}
 	return appendString(b, fieldRequest, d.Request)
 }
@@ -163,6 +184,10 @@ func decodeDelivery(b []byte) (d Delivery, err error) {
 				d.Close.Reason = string(v)
 			case fieldRequest:
 				d.Request = string(v)
+			case fieldRoom:
+				if err := decodeRoom(v, &d); err != nil {
+					return d, err
+				}
 			}
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)

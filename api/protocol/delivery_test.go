@@ -14,6 +14,8 @@ func TestDelivery_BatchSurvivesTheRoundTrip(t *testing.T) {
 		{Users: []im.UserID{0}, Only: "session", Frame: bytes.Repeat([]byte("x"), 70_000), Close: Close{Code: CloseReplaced, Reason: "elsewhere"}},
 		{Request: "r1", Frame: []byte("f")},
 		{Users: []im.UserID{7, 9}, Presence: true},
+		{Room: "c5", About: 3, ExceptUser: 7, Prior: 2, Version: 9, Join: []im.UserID{1, 2}, Leave: []im.UserID{3}, JoinFirst: 9, LeaveAll: true, Frame: []byte("x"), Conversation: "c5", Seq: 9},
+		{Room: "c6", Frame: []byte("x")},
 		{},
 	}
 	var batch []byte

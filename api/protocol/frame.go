@@ -88,8 +88,9 @@ type Send struct {
 	Type        im.MessageType  `json:"type,omitempty"`    // default text
 	Content     json.RawMessage `json:"content,omitempty"` // required, but not of what is forwarded
 	ReplyTo     *MessageRef     `json:"reply_to,omitempty"`
-	Forward     *MessageRef     `json:"forward,omitempty"`  // instead of type and content
-	Mentions    []im.UserID     `json:"mentions,omitempty"` // members of the conversation, at most 50
+	Forward     *MessageRef     `json:"forward,omitempty"`      // instead of type and content
+	Mentions    []im.UserID     `json:"mentions,omitempty"`     // members of the conversation, at most 50
+	MentionsAll bool            `json:"mentions_all,omitempty"` // in a channel, by admins
 }
 
 // MessageRef names a message: one to reply to, in the conversation of the send, where
@@ -153,16 +154,21 @@ type Page struct {
 // Conversation is one row of a user's list.
 type Conversation struct {
 	ConversationID im.ConversationID `json:"conversation_id"`
-	Kind           string            `json:"kind"` // direct
+	Kind           string            `json:"kind"` // direct, channel
 	Peer           *im.Profile       `json:"peer,omitempty"`
-	LastSeq        im.Seq            `json:"last_seq"`
-	LastChange     uint64            `json:"last_change"`
-	LastMessage    *im.Message       `json:"last_message,omitempty"` // absent while MySQL is away, or where the page's are over 512 KiB
-	DeliveredSeq   im.Seq            `json:"delivered_seq"`
-	ReadSeq        im.Seq            `json:"read_seq"`
-	Unread         uint64            `json:"unread"`
-	PeerDelivered  im.Seq            `json:"peer_delivered_seq"`
-	PeerRead       im.Seq            `json:"peer_read_seq"`
+	Channel        *ChannelRef       `json:"channel,omitempty"`
+	// FirstSeq is the first that the user may see, where it is not 1. Left says that they
+	// are in it no longer; LastSeq is then the last that they see.
+	FirstSeq      im.Seq      `json:"first_seq,omitempty"`
+	Left          bool        `json:"left,omitempty"`
+	LastSeq       im.Seq      `json:"last_seq"`
+	LastChange    uint64      `json:"last_change"`
+	LastMessage   *im.Message `json:"last_message,omitempty"` // absent while MySQL is away, or where the page's are over 512 KiB
+	DeliveredSeq  im.Seq      `json:"delivered_seq"`
+	ReadSeq       im.Seq      `json:"read_seq"`
+	Unread        uint64      `json:"unread"`
+	PeerDelivered im.Seq      `json:"peer_delivered_seq"`
+	PeerRead      im.Seq      `json:"peer_read_seq"`
 	// MentionedSeq is the last message that mentions the user, until it is read.
 	MentionedSeq im.Seq `json:"mentioned_seq,omitempty"`
 	// Deletions is the number of the user's last deletion for themselves here.
@@ -219,6 +225,7 @@ type Synced struct {
 type OfflineSource struct {
 	ConversationID im.ConversationID `json:"conversation_id"`
 	Peer           *im.Profile       `json:"peer,omitempty"`
+	Channel        *ChannelRef       `json:"channel,omitempty"`
 	Count          uint64            `json:"count"` // at most 1,000
 	LastMessageID  im.MessageID      `json:"last_message_id"`
 	DeliveredSeq   im.Seq            `json:"delivered_seq"`
@@ -321,7 +328,9 @@ type Rejected struct {
 	Message        string            `json:"message"`
 }
 
-// CursorMoved says how far a member has come; zero says nothing.
+// CursorMoved says how far a member has come; zero says nothing. Of a channel the
+// senders of what was received or read are told, about once a second, and nobody where
+// it is merged at read: they may ask.
 type CursorMoved struct {
 	ConversationID im.ConversationID `json:"conversation_id"`
 	UserID         im.UserID         `json:"user_id"`

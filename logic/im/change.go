@@ -76,7 +76,9 @@ type ChangeTask struct {
 	Base           *uint64         // of an edit: the message's change as its author saw it
 	Reaction       string
 	Hash           ContentHash // of what the client asked for
-	Origin         Origin
+	// Manages says that the actor may recall what others said: an admin of the group.
+	Manages bool
+	Origin  Origin
 }
 
 // HideTask deletes messages for one user.

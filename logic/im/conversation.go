@@ -4,13 +4,17 @@ package im
 type Member struct {
 	Conversation ConversationID
 	User         UserID
-	Join, Leave  Seq // sees [Join, Leave]; Leave 0: still in it
+	Join, Leave  Seq // sees [Join, Leave], or from Join on while they are in it
+	Joined       Seq // of a channel: the notice by which they last joined
 	Delivered    Seq // explicit acks of the user's devices reach here
 	Read         Seq // read, or sent oneself, up to here
 	Floor        Seq // deleted for this user up to here
 	// Deletions counts the messages deleted for this user one by one.
 	Deletions uint64
 }
+
+// In says that they are a member now: the last notice about them let them in.
+func (m Member) In() bool { return m.Leave <= m.Joined }
 
 // ConversationState is what one user's projection holds about one conversation.
 // Every field but the settings only ever rises, so a replay changes nothing.
@@ -22,7 +26,11 @@ type ConversationState struct {
 	Delivered    Seq
 	Read         Seq
 	Join, Leave  Seq
-	Floor        Seq
+	Joined       Seq // of a channel: the notice by which the user last joined
+	// Merged says that the channel is merged at read: its end is in its ChannelEnd, and
+	// the last numbers here are as they were when it became so.
+	Merged bool
+	Floor  Seq
 	// PeerDelivered and PeerRead are the other side's cursors, one-to-one only:
 	// the ticks of what this user sent.
 	PeerDelivered Seq
@@ -40,9 +48,12 @@ type ConversationState struct {
 	Unread uint64
 }
 
+// In says that the user is in it now.
+func (s ConversationState) In() bool { return s.Leave <= s.Joined }
+
 // Top is the last seq this user may see.
 func (s ConversationState) Top() Seq {
-	if s.Leave != 0 && s.Leave < s.LastSeq {
+	if !s.In() && s.Leave < s.LastSeq {
 		return s.Leave
 	}
 	return s.LastSeq
@@ -55,8 +66,15 @@ func (s ConversationState) Hidden() bool { return s.Top() <= max(s.Settings.Hidd
 // MarkedUnread says that the user wants to see the conversation as unread.
 func (s ConversationState) MarkedUnread() bool { return s.Read < s.Settings.Marked }
 
-// Settled is how far nothing waits to be delivered: acked by a device, or deleted.
-func (s ConversationState) Settled() Seq { return max(s.Delivered, s.Floor) }
+// Settled is how far nothing waits to be delivered: acked by a device, or deleted; in a
+// channel also what was read or sent, and what was said before the user joined.
+func (s ConversationState) Settled() Seq {
+	settled := max(s.Delivered, s.Floor)
+	if _, channel := s.Conversation.Channel(); channel {
+		settled = max(settled, s.Base())
+	}
+	return settled
+}
 
 // Base is where counting starts: max(read, join−1, floor).
 func (s ConversationState) Base() Seq {

@@ -15,6 +15,8 @@ var (
 	ErrBlocked          = errors.New("blocked")         // the recipient has blocked the sender
 	ErrNotContact       = errors.New("not a contact")   // the recipient takes messages from contacts only
 	ErrConflict         = errors.New("conflict")        // handle taken, state has moved on
+	ErrMuted            = errors.New("muted")           // in this group, for now
+	ErrPending          = errors.New("pending")         // a change of this membership is still under way
 	ErrContentRefused   = errors.New("content refused") // the filter says no
 	ErrMsgIDConflict    = errors.New("client message ID used before with other content")
 	ErrChangeIDConflict = errors.New("client change ID used before for another change")

@@ -251,6 +251,9 @@ type Generation string
 type Position struct {
 	Epoch   Generation `json:"epoch"`
 	Version uint64     `json:"version"`
+	// MergedAt is up to when channels that are merged at read are known, which move no
+	// version: microseconds of Redis's clock; 0 where the user is in none.
+	MergedAt int64 `json:"merged_at,omitempty"`
 }
 
 func (p Position) String() string { return fmt.Sprintf("%s/%d", p.Epoch, p.Version) }

@@ -26,12 +26,13 @@ const (
 	TypeAudio    MessageType = "audio"
 	TypeVideo    MessageType = "video"    // these four: MediaContent
 	TypeLocation MessageType = "location" // LocationContent
+	TypeNotice   MessageType = "notice"   // Notice, from SystemUser; uncounted
 )
 
 // Known says whether t is one of the types.
 func (t MessageType) Known() bool {
 	switch t {
-	case TypeText, TypeCustom, TypeSystem, TypeImage, TypeFile, TypeAudio, TypeVideo, TypeLocation:
+	case TypeText, TypeCustom, TypeSystem, TypeImage, TypeFile, TypeAudio, TypeVideo, TypeLocation, TypeNotice:
 		return true
 	}
 	return false
@@ -69,6 +70,8 @@ type Message struct {
 	Uncounted  Uncounted   `json:"-"`
 	Edits      int         `json:"-"` // how often it was edited
 	EditChange uint64      `json:"-"` // the last change that was an edit
+	// Membership is what a notice changes, on its way to the table.
+	Membership *Membership `json:"-"`
 }
 
 // About is what a message refers to.
@@ -76,11 +79,12 @@ type About struct {
 	ReplyTo       *Quote         `json:"reply_to,omitempty"`
 	ForwardedFrom *ForwardedFrom `json:"forwarded_from,omitempty"`
 	Mentions      []UserID       `json:"mentions,omitempty"`
+	MentionsAll   bool           `json:"mentions_all,omitempty"`
 }
 
 // Empty says that there is nothing to keep.
 func (a *About) Empty() bool {
-	return a.ReplyTo == nil && a.ForwardedFrom == nil && len(a.Mentions) == 0
+	return a.ReplyTo == nil && a.ForwardedFrom == nil && len(a.Mentions) == 0 && !a.MentionsAll
 }
 
 // Quote is a message that another replies to, as it was then.

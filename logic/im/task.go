@@ -51,6 +51,8 @@ type SendTask struct {
 	AdvanceRead bool // moves the sender's own read cursor (contract 7)
 	AcceptedAt  int64
 	Origin      Origin
+	// Membership is set in notices about a group.
+	Membership *Membership
 }
 
 // ReceiptTask moves one member's cursors forward; zero leaves one alone.
@@ -115,6 +117,8 @@ type DeadLetter struct {
 type Projection struct {
 	Users []UserRaise
 	Hints []Hint
+	// Ends are of channels that are merged at read.
+	Ends []ChannelEnd
 	// Uncounted are seqs to add to a conversation's uncounted set.
 	Uncounted []UncountedSeq
 }

@@ -33,16 +33,21 @@ import (
 //	im:{<conv>}:sent:<hash>    string  seq, message ID, time, content hash             100 B               2 min   project.go
 //	im:{<bucket>}:limit        string  when the bucket is full again, µs               16 B                to full limits.go
 //	im:nodes                   zset    live node → end of its lease, Unix ms           live nodes          none⁴   sessions.go
+//	im:{<conv>}:nodes          zset    node → when it entered the room, µs             nodes               none⁵   rooms.go
+//	im:node:{<node>}:rooms     zset    conversation → when the node entered, µs        rooms of the node   none⁵   rooms.go
+//	im:rooms                   zset    node with such a list → when it last entered    nodes               none⁵   rooms.go
 //	im:node:{<node>}           channel push batches                                    -                   -       bus.go
 //
 // ¹ it is what everything else is trusted by; losing it voids all seals.
 // ² it is the user's home screen; one entry a conversation.
 // ³ cleared by the device's ack, deleted when empty.
 // ⁴ the expired are swept at each renewal.
+// ⁵ the node takes out what it leaves, its peers all of it once it is dead.
 const (
 	keyGeneration = "im:gen"
 	keyDoubt      = "im:doubt"
 	keyNodes      = "im:nodes"
+	keyRooms      = "im:rooms"
 )
 
 func userKey(u im.UserID, part string) string { return "im:{u" + u.String() + "}:" + part }
@@ -87,5 +92,9 @@ func limitKey(bucket string) string {
 	}
 	return "im:{" + bucket + "}:limit"
 }
+
+func roomKey(c im.ConversationID) string { return "im:{" + string(c) + "}:nodes" }
+
+func nodeRoomsKey(n im.NodeID) string { return "im:node:{" + string(n) + "}:rooms" }
 
 func nodeChannel(n im.NodeID) string { return "im:node:{" + string(n) + "}" }

@@ -58,6 +58,9 @@ func TestKeys_TableIsTrue(t *testing.T) {
 	if err := routes.Watch(ctx, "n", []im.UserID{ann}); err != nil {
 		t.Fatal(err)
 	}
+	if err := routes.MoveRooms(ctx, "n", []im.ConversationID{"c5"}, nil); err != nil {
+		t.Fatal(err)
+	}
 	people := &fakePeople{all: map[im.UserID]im.Profile{}}
 	people.rename(ann, "ann", "Ann")
 	if _, err := openProfiles(t, s, people).Profiles(ctx, []im.UserID{ann}); err != nil {
@@ -115,6 +118,11 @@ func TestKeys_HashTags(t *testing.T) {
 			if m := tag.FindStringSubmatch(k); m == nil || m[1] != want {
 				t.Errorf("%s has not the tag %s", k, want)
 			}
+		}
+	}
+	for want, key := range map[string]string{"c5": roomKey("c5"), "n": nodeRoomsKey("n")} {
+		if m := tag.FindStringSubmatch(key); m == nil || m[1] != want {
+			t.Errorf("%s has not the tag %s", key, want)
 		}
 	}
 	if m := tag.FindStringSubmatch(limitKey("login:{x}")); m == nil || len(m[1]) != 32 {

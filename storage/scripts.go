@@ -31,6 +31,8 @@ var (
 	unregisterLua string
 	//go:embed lua/watch.lua
 	watchLua string
+	//go:embed lua/leave.lua
+	leaveLua string
 )
 
 // scripts are immutable and the same for every connection.
@@ -46,9 +48,10 @@ var (
 	registerScript   = redis.NewScript(registerLua)
 	unregisterScript = redis.NewScript(unregisterLua)
 	watchScript      = redis.NewScript(watchLua)
+	leaveScript      = redis.NewScript(leaveLua)
 
 	allScripts = []string{generationLua, raiseLua, changesLua, offlineLua, settingsLua, openLua,
-		uncountedLua, limitLua, registerLua, unregisterLua, watchLua}
+		uncountedLua, limitLua, registerLua, unregisterLua, watchLua, leaveLua}
 )
 
 // command is one script call or plain command in the making.

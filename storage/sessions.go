@@ -25,14 +25,15 @@ const (
 type Routes struct {
 	redis *Redis
 
-	mu    sync.Mutex         // guards what follows
-	live  map[im.NodeID]bool // as of asked
-	dead  map[im.NodeID]bool // looked for and not found, as of asked
-	asked time.Time
+	mu     sync.Mutex         // guards what follows
+	live   map[im.NodeID]bool // as of asked
+	dead   map[im.NodeID]bool // looked for and not found, as of asked
+	asked  time.Time
+	lapsed map[im.NodeID]bool // of those that this process renews: had no lease, and were not told yet
 }
 
 // NewRoutes makes Routes.
-func NewRoutes(r *Redis) *Routes { return &Routes{redis: r} }
+func NewRoutes(r *Redis) *Routes { return &Routes{redis: r, lapsed: map[im.NodeID]bool{}} }
 
 // Register enters sessions, and their nodes as live. They take the places of others
 // as their policies say. Who would have more than perUser devices (0 or less: any
@@ -52,6 +53,7 @@ func (t *Routes) Renew(ctx context.Context, node im.NodeID, sessions []im.Sessio
 	if err != nil {
 		return im.RouteChange{}, fmt.Errorf("renew %d sessions: %w", len(sessions), err)
 	}
+	c.Lapsed = t.takeLapsed(node)
 	return c, nil
 }
 
@@ -136,10 +138,6 @@ func replyStrings(part any) []string {
 func (t *Routes) lease(ctx context.Context, node im.NodeID, sessions []im.SessionRef) error {
 	ctx, done := t.redis.op(ctx, "lease")
 	defer done()
-	now := redis.NewTimeCmd(ctx, "time")
-	if err := t.redis.exec(ctx, now); err != nil {
-		return cacheError(err)
-	}
 	nodes := map[im.NodeID]bool{}
 	if node != "" {
 		nodes[node] = true
@@ -150,6 +148,18 @@ func (t *Routes) lease(ctx context.Context, node im.NodeID, sessions []im.Sessio
 	if len(nodes) == 0 {
 		return nil
 	}
+	now := redis.NewTimeCmd(ctx, "time")
+	cmds := append(make([]command, 0, 1+len(nodes)), now)
+	had := make(map[im.NodeID]*redis.FloatCmd, len(nodes))
+	for n := range nodes {
+		had[n] = redis.NewFloatCmd(ctx, "zscore", keyNodes, string(n))
+		cmds = append(cmds, had[n])
+	}
+	if err := t.redis.exec(ctx, cmds...); err != nil {
+		return cacheError(err)
+	}
+	// What ends before this call must end may have ended when the new lease begins.
+	t.noteLapsed(had, now.Val().Add(t.redis.cfg.Timeout))
 	add := []any{"zadd", keyNodes}
 	for n := range nodes {
 		add = append(add, now.Val().Add(nodeLease).UnixMilli(), string(n))

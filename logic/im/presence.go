@@ -40,6 +40,9 @@ type RouteChange struct {
 	Refused []SessionRef
 	// Watchers are the nodes to tell that the presence of users may have changed.
 	Watchers map[NodeID][]UserID
+	// Lapsed says, of a renewal, that the node had no lease since the last one: it may
+	// have been taken out of its rooms, and enters all of them anew.
+	Lapsed bool
 }
 
 // DevicePolicy says which devices of a user may be connected at the same time.

@@ -47,7 +47,7 @@ func (a *App) openLogic(context.Context) error {
 	a.closers = append(a.closers, func() error { a.producer.Close(); return nil })
 	a.service, err = logic.NewService(a.cfg.Logic.Config, logic.Deps{
 		Accounts: accounts, Profiles: profiles, Index: storage.NewIndex(a.redis, a.db), Records: a.db, Settings: storage.NewSettings(a.redis, a.db),
-		Hints: storage.NewHints(a.redis), Limits: limits, Queue: a.producer, Sessions: routes,
+		Groups: a.db, Rooms: routes, Hints: storage.NewHints(a.redis), Limits: limits, Queue: a.producer, Sessions: routes,
 		Auth: a.auth, Filter: filter,
 		Presences: routes, Sight: a.db, Revocations: a.db, Bus: bus,
 		Node: newNode("api"), Notes: bus,
@@ -80,7 +80,7 @@ func (a *App) openAPI(context.Context) (err error) {
 		return nil
 	}
 	if a.api, err = api.NewServer(a.cfg.API, api.Deps{
-		Chat: a.service, Accounts: a.auth, People: a.people, Log: a.log.With("part", "api"), Registerer: a.reg,
+		Chat: a.service, Accounts: a.auth, People: a.people, Groups: a.service, Log: a.log.With("part", "api"), Registerer: a.reg,
 	}); err != nil {
 		return err
 	}

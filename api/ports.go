@@ -18,6 +18,9 @@ type Chat interface {
 	Receipts(ctx context.Context, who im.Identity, c im.ConversationID, r protocol.Receipts) (protocol.Receipts, error)
 	ChangeSettings(ctx context.Context, who im.Identity, c im.ConversationID, req protocol.ChangeSettings) (protocol.ConversationSettings, error)
 	DeleteConversation(ctx context.Context, who im.Identity, req protocol.DeleteConversation) (protocol.ConversationSettings, error)
+	// ReceiptCounts counts recipients, Recipients lists them.
+	ReceiptCounts(ctx context.Context, who im.Identity, c im.ConversationID, seqs []im.Seq) (protocol.ReceiptCounts, error)
+	Recipients(ctx context.Context, who im.Identity, at im.Place, state im.ReceiptState, after im.UserID, limit int) (protocol.Recipients, error)
 	OfflineSources(ctx context.Context, who im.Identity) (protocol.OfflineSources, error)
 	OfflinePull(ctx context.Context, who im.Identity, req protocol.OfflinePull) (protocol.Page, error)
 	Sync(ctx context.Context, who im.Identity, req protocol.Sync) (protocol.Synced, error)
@@ -71,4 +74,32 @@ type People interface {
 	ContactRequests(ctx context.Context, who im.Identity, incoming bool, before im.ContactRequestID, limit int) (protocol.ContactRequests, error)
 	Blocks(ctx context.Context, who im.Identity) ([]im.UserID, error)
 	SetBlock(ctx context.Context, who im.Identity, blocked im.UserID, on bool) error
+}
+
+// Groups answers who is in which group, and changes it. logic.Service implements it.
+type Groups interface {
+	CreateGroup(ctx context.Context, who im.Identity, req protocol.CreateGroup) (protocol.GroupChanged, error)
+	UpdateGroup(ctx context.Context, who im.Identity, g im.GroupID, req protocol.UpdateGroup) (protocol.GroupChanged, error)
+	DissolveGroup(ctx context.Context, who im.Identity, g im.GroupID) (protocol.GroupChanged, error)
+	Group(ctx context.Context, who im.Identity, g im.GroupID) (protocol.Group, error)
+	Groups(ctx context.Context, who im.Identity, after im.GroupID, limit int) (protocol.Groups, error)
+
+	AddMembers(ctx context.Context, who im.Identity, g im.GroupID, req protocol.AddMembers) (protocol.GroupChanged, error)
+	RemoveMember(ctx context.Context, who im.Identity, g im.GroupID, user im.UserID) (protocol.GroupChanged, error)
+	SetRole(ctx context.Context, who im.Identity, g im.GroupID, user im.UserID, role im.Role) (protocol.GroupChanged, error)
+	MuteMember(ctx context.Context, who im.Identity, g im.GroupID, user im.UserID, until int64) (protocol.GroupChanged, error)
+	TransferGroup(ctx context.Context, who im.Identity, g im.GroupID, user im.UserID) (protocol.GroupChanged, error)
+	GroupMembers(ctx context.Context, who im.Identity, g im.GroupID, after im.UserID, limit int) (protocol.GroupMembers, error)
+
+	JoinGroup(ctx context.Context, who im.Identity, g im.GroupID, req protocol.JoinGroup) (protocol.GroupChanged, error)
+	WithdrawJoin(ctx context.Context, who im.Identity, g im.GroupID) error
+	JoinRequests(ctx context.Context, who im.Identity, g im.GroupID, after im.UserID, limit int) (protocol.JoinRequests, error)
+	DecideJoin(ctx context.Context, who im.Identity, g im.GroupID, user im.UserID, accept bool) (protocol.GroupChanged, error)
+
+	CreateChannel(ctx context.Context, who im.Identity, g im.GroupID, req protocol.CreateChannel) (protocol.GroupChanged, error)
+	RenameChannel(ctx context.Context, who im.Identity, g im.GroupID, c im.ConversationID, name string) (protocol.GroupChanged, error)
+	RemoveChannel(ctx context.Context, who im.Identity, g im.GroupID, c im.ConversationID) (protocol.GroupChanged, error)
+	AddToChannel(ctx context.Context, who im.Identity, g im.GroupID, c im.ConversationID, req protocol.AddMembers) (protocol.GroupChanged, error)
+	RemoveFromChannel(ctx context.Context, who im.Identity, g im.GroupID, c im.ConversationID, user im.UserID) (protocol.GroupChanged, error)
+	ChannelMembers(ctx context.Context, who im.Identity, g im.GroupID, c im.ConversationID, after im.UserID, limit int) (protocol.GroupMembers, error)
 }

@@ -20,6 +20,7 @@ type Deps struct {
 	Chat       Chat
 	Accounts   Accounts
 	People     People
+	Groups     Groups
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -130,17 +131,47 @@ func (s *Server) routes() error {
 	v1.GET("/conversations/:conversation/messages/:seq/reactions", s.handle(s.reactors))
 	v1.POST("/conversations/:conversation/deletions", s.handle(s.deleteMessages))
 	v1.GET("/conversations/:conversation/deletions", s.handle(s.deletions))
+	v1.GET("/conversations/:conversation/messages/:seq/receipts", s.handle(s.recipients))
 	v1.POST("/conversations/:conversation/receipts", s.handle(s.receipts))
+	v1.GET("/conversations/:conversation/receipts", s.handle(s.receiptCounts))
 	v1.GET("/offline", s.handle(s.offlineSources))
 	v1.GET("/offline/:conversation", s.handle(s.offlinePull))
 	v1.POST("/offline/:conversation/ack", s.handle(s.offlineAck))
 	v1.GET("/sync", s.handle(s.sync))
+	s.groupRoutes(v1.Group("/groups"))
 
 	server := e.Group("/v1/server", s.admit, s.authenticateServer)
 	server.POST("/users", s.handle(s.upsertUsers))
 	server.POST("/tokens", s.handle(s.issueTokens))
 	server.POST("/messages", s.handle(s.serverSend))
 	return nil
+}
+
+func (s *Server) groupRoutes(groups *gin.RouterGroup) {
+	groups.POST("", s.handle(s.createGroup))
+	groups.GET("", s.handle(s.listGroups))
+	g := groups.Group("/:group")
+	g.GET("", s.handle(s.group))
+	g.PATCH("", s.handle(s.updateGroup))
+	g.DELETE("", s.handle(s.dissolveGroup))
+	g.GET("/members", s.handle(s.listGroupMembers))
+	g.POST("/members", s.handle(s.addGroupMembers))
+	g.DELETE("/members/:user", s.handle(s.removeGroupMember))
+	g.PUT("/members/:user/role", s.handle(s.setRole))
+	g.PUT("/members/:user/mute", s.handle(s.muteMember))
+	g.POST("/transfer", s.handle(s.transferGroup))
+	g.POST("/join", s.handle(s.joinGroup))
+	g.DELETE("/join", s.handle(s.withdrawJoin))
+	g.GET("/requests", s.handle(s.listJoinRequests))
+	g.POST("/requests/:user/accept", s.handle(s.decideJoin(true)))
+	g.POST("/requests/:user/refuse", s.handle(s.decideJoin(false)))
+	g.POST("/channels", s.handle(s.createChannel))
+	c := g.Group("/channels/:conversation")
+	c.PATCH("", s.handle(s.renameChannel))
+	c.DELETE("", s.handle(s.removeChannel))
+	c.GET("/members", s.handle(s.listChannelMembers))
+	c.POST("/members", s.handle(s.addChannelMembers))
+	c.DELETE("/members/:user", s.handle(s.removeChannelMember))
 }
 
 // Handler is the face without a listener.

@@ -118,6 +118,9 @@ func (c *Config) lift() {
 	c.Connector.MessagesPerSecond = -1
 	c.Connector.ControlsPerSecond = -1
 	c.Logic.SendPerSecond = -1
+	c.Logic.GroupsPerMinute = -1
+	c.Logic.GroupJoinsPerMinute = -1
+	c.Logic.GroupChangesPerMinute = -1
 	c.Logic.Auth.LoginPerMinute = -1
 	c.Logic.Auth.RegisterPerMinute = -1
 	c.Logic.Auth.LookupPerMinute = -1
@@ -175,7 +178,7 @@ func (c *Config) Validate() error {
 			key     string
 			missing bool
 		}{{"storage.dsn", db}, {"storage.redis.addr", redis}, {"queue.brokers", kafka}} {
-			if s.missing && !(s.key == "queue.brokers" && c.onlyConnector()) {
+			if s.missing && !(s.key != "storage.redis.addr" && c.onlyConnector()) {
 				errs = append(errs, fmt.Errorf("%s: %s", s.key, why))
 			}
 		}

@@ -37,6 +37,13 @@ type Config struct {
 	// MessagePolicy is who may send messages to whom: everyone (default) or contacts. A
 	// user may set the stricter for themselves. Backends and the system always may.
 	MessagePolicy im.MessagePolicy
+	// GroupsPerMinute bounds the groups that one user makes, GroupJoinsPerMinute those they
+	// ask to join, and GroupChangesPerMinute what else they change of groups (defaults 10,
+	// 20 and 120; negative: no bound). Each is a transaction under a group's lock, and a
+	// notice to everyone in it.
+	GroupsPerMinute       int
+	GroupJoinsPerMinute   int
+	GroupChangesPerMinute int
 	// RecallWithin and EditWithin are how long after it was stored a message may be
 	// recalled or edited by its sender (defaults 2 min and 15 min).
 	RecallWithin time.Duration
@@ -69,6 +76,9 @@ func (c Config) WithDefaults() Config {
 	or(&c.Copies, 100_000)
 	or(&c.Waiters, 10_000)
 	or(&c.MessagePolicy, im.MessagesFromEveryone)
+	or(&c.GroupsPerMinute, 10)
+	or(&c.GroupJoinsPerMinute, 20)
+	or(&c.GroupChangesPerMinute, 120)
 	or(&c.RecallWithin, 2*time.Minute)
 	or(&c.EditWithin, 15*time.Minute)
 	or(&c.MaxAttachmentBytes, 100<<20)

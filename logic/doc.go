@@ -19,4 +19,9 @@
 //	     blocked; to anybody else a user is offline, as one that does not exist
 //	[L10] what a user sets for a conversation is the same on all of their devices: what
 //	     one was not pushed it learns by its position
+//	[L11] a change of a group that was answered holds, whatever is away: its notices are
+//	     given to the log until they are stored
+//	[L12] who was removed from a channel sees nothing beyond their leave notice, and sends
+//	     nothing more once a copy of their membership has had its time ([L4]), through the
+//	     process that removed them at once
 package logic

@@ -17,6 +17,7 @@ import (
 type membership struct {
 	accounts Accounts
 	records  Records
+	groups   Groups
 	now      func() time.Time
 	ttl      time.Duration
 	stale    time.Duration
@@ -25,10 +26,16 @@ type membership struct {
 	// contactsOnly says that here nobody is sent messages by strangers.
 	contactsOnly bool
 
-	peers   *lru.Cache[pair, peerCopy]
-	flight  singleflight.Group
-	breaker breaker
+	peers    *lru.Cache[pair, peerCopy]
+	seats    *lru.Cache[seatKey, seatCopy]
+	channels *lru.Cache[im.ConversationID, channelCopy]
+	cuts     *lru.Cache[im.GroupID, time.Time] // of changes that came through this process
+	flight   singleflight.Group
+	breaker  breaker
 }
+
+// channelsKept bounds the copies of how channels are shown.
+const channelsKept = 20_000
 
 type pair struct{ from, to im.UserID }
 
@@ -43,19 +50,28 @@ func newMembership(cfg Config, deps Deps, m *metrics) (*membership, error) {
 	if err != nil {
 		return nil, fmt.Errorf("membership: %w", err)
 	}
+	seats, err := lru.New[seatKey, seatCopy](cfg.Copies)
+	if err != nil {
+		return nil, fmt.Errorf("membership: %w", err)
+	}
+	channels, _ := lru.New[im.ConversationID, channelCopy](channelsKept) // fail for a size below 1 only
+	cuts, _ := lru.New[im.GroupID, time.Time](cutsKept)
 	return &membership{
-		accounts: deps.Accounts, records: deps.Records, now: deps.Now, metrics: m,
+		accounts: deps.Accounts, records: deps.Records, groups: deps.Groups, now: deps.Now, metrics: m,
 		ttl: cfg.MembershipTTL, stale: cfg.MembershipStale, timeout: cfg.StoreTimeout,
 		contactsOnly: cfg.MessagePolicy == im.MessagesFromContacts,
-		peers:        peers, breaker: breaker{now: deps.Now},
+		peers:        peers, seats: seats, channels: channels, cuts: cuts, breaker: breaker{now: deps.Now},
 	}, nil
 }
 
 // MaySend returns nil where from may send to c; im.ErrNotFound where c is not theirs
 // or the other side does not exist ([L5]), im.ErrBlocked, im.ErrNotContact where the
 // other side or this installation takes messages from contacts only, im.ErrForbidden
-// for an answer to the system, im.ErrStore where nobody can say.
+// for an answer to the system, im.ErrMuted in a channel, im.ErrStore where nobody can say.
 func (m *membership) MaySend(ctx context.Context, from im.UserID, c im.ConversationID) error {
+	if _, channel := c.Channel(); channel {
+		return m.maySpeak(ctx, from, c)
+	}
 	to, ok := c.Peer(from)
 	switch {
 	case !ok:
@@ -131,22 +147,50 @@ type window struct {
 	first, last im.Seq
 	deletions   uint64 // of single messages, by the user for themselves
 	empty       bool
+	channel     bool
 }
 
 // MaySee returns what u may see of c, im.ErrNotFound where that is nothing ([L5]).
 // It asks MySQL each time: a removal is a fence.
 func (m *membership) MaySee(ctx context.Context, u im.UserID, c im.ConversationID) (window, error) {
-	if _, mine := c.Peer(u); !mine {
+	_, channel := c.Channel()
+	if _, mine := c.Peer(u); !mine && !channel {
 		return window{}, im.ErrNotFound
 	}
 	member, err := m.records.Member(ctx, c, u)
-	if err == nil {
-		return window{first: max(member.Join, member.Floor+1), last: member.Leave, deletions: member.Deletions}, nil
-	}
-	if !isNotFound(err) {
+	switch {
+	case err == nil:
+		w := window{first: max(member.Join, member.Floor+1), deletions: member.Deletions, channel: channel}
+		if !member.In() {
+			w.last = member.Leave
+		}
+		return w, nil
+	case !isNotFound(err):
 		return window{}, fmt.Errorf("look up member: %w", storeError(err))
+	case channel:
+		return window{}, im.ErrNotFound
 	}
 	return window{empty: true}, m.MayOpen(ctx, u, c)
+}
+
+// again is the window once more, after messages were read through it: who has been
+// removed in between sees none beyond their leave notice, and who has come back none of
+// between the two ([L12]).
+func (m *membership) again(ctx context.Context, u im.UserID, c im.ConversationID, w window) (window, error) {
+	if !w.channel || w.last != 0 {
+		return w, nil
+	}
+	now, err := m.MaySee(ctx, u, c)
+	if err != nil {
+		return w, err
+	}
+	w.first, w.last = max(w.first, now.first), now.last
+	return w, nil
+}
+
+// holds says whether a seq is in the window.
+func (w window) holds(seq im.Seq) bool {
+	return !w.empty && seq >= w.first && (w.last == 0 || seq <= w.last)
 }
 
 // MayOpen returns nil where u could talk in c, though nobody has yet.

@@ -15,6 +15,8 @@ type metrics struct {
 	untyped  prometheus.Counter
 	unseen   prometheus.Counter
 	untold   prometheus.Counter
+	groups   *prometheus.CounterVec
+	retold   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -57,6 +59,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "curlew_logic_settings_untold_total",
 		Help: "Changes of settings that could not be pushed; devices learn them by their positions.",
 	})
-	reg.MustRegister(m.requests, m.send, m.refused, m.stale, m.waiters, m.late, m.untyped, m.unseen, m.untold)
+	m.groups = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "curlew_logic_group_changes_total",
+		Help: "Changes asked of groups, by kind and the code they were answered with.",
+	}, []string{"kind", "code"})
+	m.retold = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "curlew_logic_group_notices_retold_total",
+		Help: "Notices of groups given to the log once more, since they were not stored in time.",
+	})
+	reg.MustRegister(m.requests, m.send, m.refused, m.stale, m.waiters, m.late, m.untyped, m.unseen, m.untold, m.groups, m.retold)
 	return m
 }

@@ -26,7 +26,7 @@ type Service struct {
 	senders *senders
 	limit   *sendLimit
 	waiters *waiters
-	asks    *limiter // of questions about presence, and changes of settings
+	asks    *limiter // of questions about presence, and changes of settings and groups
 	sights  *sights
 	typing  *typing
 	seen    *seen
@@ -40,6 +40,8 @@ type Deps struct {
 	Index    Index
 	Records  Records
 	Settings Settings
+	Groups   Groups
+	Rooms    Rooms
 	Hints    Hints
 	Limits   Limits
 	Queue    Queue
@@ -91,14 +93,15 @@ func NewService(cfg Config, deps Deps) (*Service, error) {
 }
 
 // Run does what is not the answer to a request until ctx ends: it listens for the notes
-// about what was stored, tells what was revoked and who has stopped typing, and notes
-// when devices were seen.
+// about what was stored, tells what was revoked and who has stopped typing, notes when
+// devices were seen, and tells the log what groups have left over.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.listen(ctx) })
 	wg.Go(func() { s.revoked.run(ctx) })
 	wg.Go(func() { s.seen.run(ctx) })
 	wg.Go(func() { s.runTyping(ctx) })
+	wg.Go(func() { s.retell(ctx) })
 	<-ctx.Done()
 	wg.Wait()
 	return nil

@@ -4,7 +4,7 @@ GOTESTSUM = go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fail
 
 .PHONY: test check services test-browser test-embedded test-real
 
-# Everything: the real stores are brought up (installed where absent), then the page is
+# Everything: the real stores are brought up (installed where absent, as is nginx), then the page is
 # tested in a browser, and the whole suite runs on the embedded stores, and on the real
 # ones with the race detector.
 test: check services test-browser test-embedded test-real
@@ -14,6 +14,7 @@ check:
 
 services:
 	scripts/services up
+	scripts/services tools || echo "no nginx: the tests behind it are skipped"
 
 # Says that it is skipped where a browser can be neither found nor installed.
 test-browser:

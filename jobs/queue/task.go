@@ -41,6 +41,7 @@ const (
 	fieldOriginSession protowire.Number = 13
 	fieldOriginRequest protowire.Number = 14
 	fieldAbout         protowire.Number = 15 // JSON
+	fieldMembership    protowire.Number = 16
 
 	fieldUser      protowire.Number = 1
 	fieldDevice    protowire.Number = 2
@@ -100,6 +101,10 @@ func appendSend(b []byte, s *im.SendTask) ([]byte, error) {
 	b = appendText(b, fieldOriginNode, string(s.Origin.Node))
 	b = appendText(b, fieldOriginSession, string(s.Origin.Session))
 	b = appendText(b, fieldOriginRequest, s.Origin.Request)
+	if s.Membership != nil {
+		b = protowire.AppendTag(b, fieldMembership, protowire.BytesType)
+		b = protowire.AppendBytes(b, appendMembership(nil, s.Membership))
+	}
 	if s.About.Empty() {
 		return b, nil
 	}
@@ -216,6 +221,9 @@ func decodeSend(b []byte, s *im.SendTask) error {
 			if json.Unmarshal(text, &s.About) != nil {
 				return &UndecodableError{"what the message is about is not JSON"}
 			}
+		case fieldMembership:
+			s.Membership = new(im.Membership)
+			return decodeMembership(text, s.Membership)
 		}
 		return nil
 	})

@@ -18,6 +18,7 @@ const (
 	fieldChangeHash     protowire.Number = 8
 	fieldChangeNode     protowire.Number = 9
 	fieldChangeRequest  protowire.Number = 10
+	fieldManages        protowire.Number = 11
 
 	fieldHideUser protowire.Number = 1
 	fieldHideSeq  protowire.Number = 2 // repeated
@@ -36,7 +37,8 @@ func appendChange(b []byte, c *im.ChangeTask) []byte {
 	b = protowire.AppendTag(b, fieldChangeHash, protowire.BytesType)
 	b = protowire.AppendBytes(b, c.Hash[:])
 	b = appendText(b, fieldChangeNode, string(c.Origin.Node))
-	return appendText(b, fieldChangeRequest, c.Origin.Request)
+	b = appendText(b, fieldChangeRequest, c.Origin.Request)
+	return appendNumber(b, fieldManages, protowire.EncodeBool(c.Manages))
 }
 
 func decodeChange(b []byte, c *im.ChangeTask) error {
@@ -68,6 +70,8 @@ func decodeChange(b []byte, c *im.ChangeTask) error {
 			c.Origin.Node = im.NodeID(text)
 		case fieldChangeRequest:
 			c.Origin.Request = string(text)
+		case fieldManages:
+			c.Manages = protowire.DecodeBool(number)
 		}
 		return nil
 	})
@@ -97,7 +101,7 @@ func decodeHide(b []byte, h *im.HideTask) error {
 			return &UndecodableError{"not a user ID or seq"}
 		case num == fieldHideUser:
 			h.User = im.UserID(number)
-		case num == fieldHideSeq:
+		case num == fieldHideSeq && number > 0:
 			h.Seqs = append(h.Seqs, im.Seq(number))
 		}
 		return nil

@@ -33,6 +33,15 @@ func sampleChange(base *uint64) im.Task {
 	}}
 }
 
+func sampleNotice() im.Task {
+	content := json.RawMessage(`{"kind":"joined","group_id":"5"}`)
+	return im.Task{Conversation: "c5", Send: &im.SendTask{
+		Sender: im.Sender{ID: im.SystemUser, Handle: "system"}, ClientMsgID: im.OpID(7).ClientMsgID(), Type: im.TypeNotice,
+		Content: content, Hash: im.HashContent(im.TypeNotice, content), Uncounted: im.UncountedForAll,
+		Membership: &im.Membership{Op: 7, Group: 5, Join: []im.UserID{1, im.MaxID}, Leave: []im.UserID{9}, History: true},
+	}}
+}
+
 func TestTask_SurvivesTheRoundTrip(t *testing.T) {
 	bare := sampleSend()
 	bare.Send = &im.SendTask{ClientMsgID: "msg-00000002", Type: im.TypeSystem, Content: json.RawMessage(`{}`)}
@@ -41,8 +50,18 @@ func TestTask_SurvivesTheRoundTrip(t *testing.T) {
 		ReplyTo:       &im.Quote{Seq: 3, Sender: im.Sender{ID: 9, Handle: "bob", Nickname: "Bob"}, Type: im.TypeText, Text: "what?"},
 		ForwardedFrom: &im.ForwardedFrom{Nickname: "Eve"}, Mentions: []im.UserID{9, 11},
 	}
+	everyone, closing, renamed := sampleNotice(), sampleNotice(), sampleNotice()
+	everyone.Send.Membership = &im.Membership{Op: 8, Group: im.MaxID, JoinAll: true}
+	closing.Send.Membership = &im.Membership{Op: 9, Group: 5, LeaveAll: true}
+	renamed.Send.Membership = &im.Membership{}
+	all := sampleSend()
+	all.Send.About = im.About{MentionsAll: true}
+	managed := sampleChange(nil)
+	managed.Change.Manages = true
 	none, some := uint64(0), uint64(7)
 	for name, task := range map[string]im.Task{
+		"notice": sampleNotice(), "everyone joins": everyone, "everyone leaves": closing, "nobody moves": renamed,
+		"mentions all": all, "by who manages": managed,
 		"about": about, "recall": sampleChange(nil), "edit of the first": sampleChange(&none), "edit": sampleChange(&some),
 		"hide": {Conversation: "d7-9", Hide: &im.HideTask{User: 7, Seqs: []im.Seq{1, 2, 300}}},
 		"send": sampleSend(), "bare send": bare, "receipt": sampleReceipt(),
@@ -85,12 +104,15 @@ func TestTask_WhatIsNoTaskIsUndecodable(t *testing.T) {
 	badID.Send.ClientMsgID = "short"
 	badChange := sampleChange(nil)
 	badChange.Change.ClientChangeID = "short"
+	farMember := sampleNotice()
+	farMember.Send.Membership.Join[0] = im.MaxID + 1
 	badConversation := sampleSend()
 	badConversation.Conversation = "d9-7"
 	for name, b := range map[string][]byte{
 		"nothing": nil, "another version": append([]byte{2}, send[1:]...), "text": []byte("hello, world"),
 		"cut": send[:len(send)-3], "version only": {1}, "send and receipt": both,
-		"bad client change ID": good(badChange), "bad client message ID": good(badID), "conversation not canonical": good(badConversation),
+		"a member who cannot be": good(farMember),
+		"bad client change ID":   good(badChange), "bad client message ID": good(badID), "conversation not canonical": good(badConversation),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := DecodeTask(b)
@@ -113,7 +135,8 @@ func TestAppendTask_NeedsExactlyOneBody(t *testing.T) {
 }
 
 func FuzzDecodeTask(f *testing.F) {
-	for _, task := range []im.Task{sampleSend(), sampleReceipt()} {
+	hide := im.Task{Conversation: "c5", Hide: &im.HideTask{User: 7, Seqs: []im.Seq{1}}}
+	for _, task := range []im.Task{sampleSend(), sampleReceipt(), sampleNotice(), sampleChange(nil), hide} {
 		b, _ := AppendTask(nil, &task)
 		f.Add(b)
 	}
@@ -138,6 +161,9 @@ func FuzzDecodeTask(f *testing.F) {
 func normal(t im.Task) im.Task {
 	if t.Send != nil && len(t.Send.Content) == 0 {
 		t.Send.Content = nil
+	}
+	if t.Change != nil && len(t.Change.Content) == 0 {
+		t.Change.Content = nil
 	}
 	return t
 }

@@ -112,12 +112,19 @@ func (s *Service) mayChange(ctx context.Context, u im.UserID, req *protocol.Chan
 		return err
 	}
 	own, age := m.Sender.ID == u, s.now().Sub(time.UnixMilli(m.StoredAt))
+	if _, channel := req.ConversationID.Channel(); channel {
+		seat, err := s.members.Seat(ctx, u, req.ConversationID) // who has left changes nothing any more
+		if err != nil {
+			return err
+		}
+		task.Manages = req.Kind == im.ChangeRecall && !own && seat.Role.Manages() && !isSystem(m.Type)
+	}
 	switch {
-	case !own && (req.Kind == im.ChangeRecall || req.Kind == im.ChangeEdit):
+	case !own && !task.Manages && (req.Kind == im.ChangeRecall || req.Kind == im.ChangeEdit):
 		return im.ErrForbidden
 	case m.RecalledAt != 0:
 		return im.ErrRecalled
-	case req.Kind == im.ChangeUnreact:
+	case req.Kind == im.ChangeUnreact, task.Manages:
 		return nil
 	case req.Kind == im.ChangeRecall:
 		if age > s.cfg.RecallWithin {
@@ -154,6 +161,9 @@ func (s *Service) mayChange(ctx context.Context, u im.UserID, req *protocol.Chan
 	return err
 }
 
+// isSystem says that a type is what the system alone says.
+func isSystem(t im.MessageType) bool { return t == im.TypeSystem || t == im.TypeNotice }
+
 func hasReaction(all []im.Reaction, reaction string) bool {
 	for _, r := range all {
 		if r.Reaction == reaction {
@@ -171,10 +181,10 @@ func (s *Service) visible(ctx context.Context, u im.UserID, p im.Place) (im.Mess
 		if w, err = s.members.MaySee(ctx, u, p.Conversation); err != nil {
 			return im.Message{}, err
 		}
-	} else if _, ok := p.Conversation.Peer(u); !ok {
-		return im.Message{}, im.ErrNotFound
+	} else if err := s.members.systemIn(ctx, p.Conversation); err != nil {
+		return im.Message{}, err
 	}
-	if w.empty || p.Seq < w.first || w.last != 0 && p.Seq > w.last {
+	if !w.holds(p.Seq) {
 		return im.Message{}, im.ErrNotFound
 	}
 	found, err := s.deps.Records.LastMessages(ctx, map[im.ConversationID]im.Seq{p.Conversation: p.Seq})
@@ -183,6 +193,12 @@ func (s *Service) visible(ctx context.Context, u im.UserID, p im.Place) (im.Mess
 	}
 	m, ok := found[p.Conversation]
 	if !ok {
+		return im.Message{}, im.ErrNotFound
+	}
+	if w, err = s.members.again(ctx, u, p.Conversation, w); err != nil {
+		return im.Message{}, err
+	}
+	if !w.holds(p.Seq) { // removed in between ([L12])
 		return im.Message{}, im.ErrNotFound
 	}
 	if w.deletions > 0 {

@@ -39,7 +39,7 @@ func (s *Service) mayDelete(ctx context.Context, u im.UserID, req *protocol.Dele
 		return err
 	}
 	for _, seq := range req.Seqs {
-		if seq < 1 || seq > state.Top() {
+		if seq < max(1, state.Join) || seq > state.Top() {
 			return im.ErrNotFound
 		}
 	}

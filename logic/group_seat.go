@@ -124,6 +124,18 @@ func (m *membership) manages(ctx context.Context, u im.UserID, c im.Conversation
 	return err == nil && seat.Role.Manages(), err
 }
 
+// systemIn returns im.ErrNotFound where the system has no part in a conversation: it has
+// one-to-one ones of its own, and any channel.
+func (m *membership) systemIn(ctx context.Context, c im.ConversationID) error {
+	if _, channel := c.Channel(); channel {
+		return m.exists(ctx, c)
+	}
+	if _, ok := c.Peer(im.SystemUser); !ok {
+		return im.ErrNotFound
+	}
+	return nil
+}
+
 // exists returns im.ErrNotFound where there is no such channel, or no more.
 func (m *membership) exists(ctx context.Context, c im.ConversationID) error {
 	info, err := m.Channels(ctx, []im.ConversationID{c})

@@ -61,6 +61,9 @@ func (s *Service) History(ctx context.Context, who im.Identity, req protocol.His
 		return protocol.Page{}, fmt.Errorf("history: %w", storeError(err))
 	}
 	found = fit(found, q)
+	if found, err = s.clip(ctx, who.User, q.Conversation, w, found); err != nil {
+		return protocol.Page{}, err
+	}
 	items, err := s.show(ctx, who.User, w, found.Items)
 	if err != nil {
 		return protocol.Page{}, fmt.Errorf("history: %w", storeError(err))
@@ -82,6 +85,11 @@ func (s *Service) changed(ctx context.Context, u im.UserID, w window, q im.Chang
 	if err != nil {
 		return protocol.Page{}, fmt.Errorf("changes: %w", storeError(err))
 	}
+	kept, err := s.clip(ctx, u, q.Conversation, w, im.HistoryPage{Items: found.Items})
+	if err != nil {
+		return protocol.Page{}, err
+	}
+	found.Items = kept.Items
 	left := pageBytes
 	for i, m := range found.Items {
 		if left -= len(m.Content); left < 0 && i > 0 {
@@ -94,6 +102,31 @@ func (s *Service) changed(ctx context.Context, u im.UserID, w window, q im.Chang
 		return protocol.Page{}, fmt.Errorf("changes: %w", storeError(err))
 	}
 	return protocol.Page{Items: items, HasMore: found.HasMore, Change: &found.UpTo}, nil
+}
+
+// clip leaves of messages that were read through a window what is in it still ([L12]).
+func (s *Service) clip(ctx context.Context, u im.UserID, c im.ConversationID, w window, p im.HistoryPage) (im.HistoryPage, error) {
+	if len(p.Items) == 0 {
+		return p, nil
+	}
+	now, err := s.members.again(ctx, u, c, w)
+	if err != nil || now == w {
+		return p, err
+	}
+	var kept []im.Message
+	for _, m := range p.Items {
+		if now.holds(m.Seq) {
+			kept = append(kept, m)
+		}
+	}
+	if !now.holds(p.Items[0].Seq) {
+		p.HasMoreBefore = false
+	}
+	if !now.holds(p.Items[len(p.Items)-1].Seq) {
+		p.HasMoreAfter = false
+	}
+	p.Items = kept
+	return p, nil
 }
 
 // show is messages of one conversation as u sees them.

@@ -160,17 +160,23 @@ func (m *membership) MaySee(ctx context.Context, u im.UserID, c im.ConversationI
 	member, err := m.records.Member(ctx, c, u)
 	switch {
 	case err == nil:
-		w := window{first: max(member.Join, member.Floor+1), deletions: member.Deletions, channel: channel}
-		if !member.In() {
-			w.last = member.Leave
-		}
-		return w, nil
+		return windowOf(&member), nil
 	case !isNotFound(err):
 		return window{}, fmt.Errorf("look up member: %w", storeError(err))
 	case channel:
 		return window{}, im.ErrNotFound
 	}
 	return window{empty: true}, m.MayOpen(ctx, u, c)
+}
+
+// windowOf is what a member sees.
+func windowOf(m *im.Member) window {
+	w := window{first: max(m.Join, m.Floor+1), deletions: m.Deletions}
+	_, w.channel = m.Conversation.Channel()
+	if !m.In() {
+		w.last = m.Leave
+	}
+	return w
 }
 
 // again is the window once more, after messages were read through it: who has been
@@ -184,8 +190,8 @@ func (m *membership) again(ctx context.Context, u im.UserID, c im.ConversationID
 	if err != nil {
 		return w, err
 	}
-	w.first, w.last = max(w.first, now.first), now.last
-	return w, nil
+	now.first, now.deletions = max(w.first, now.first), w.deletions
+	return now, nil
 }
 
 // holds says whether a seq is in the window.

@@ -23,11 +23,13 @@ func (s *Service) OfflineSources(ctx context.Context, who im.Identity) (protocol
 		peers.add(o.Conversation)
 	}
 	profiles, named := s.peerProfiles(ctx, peers)
-	shown.Degraded = shown.Degraded || !named
+	channels, known := s.channelRefs(ctx, peers.channels)
+	shown.Degraded = shown.Degraded || !named || !known
 	for i, o := range sources {
 		shown.Items[i] = protocol.OfflineSource{
 			ConversationID: o.Conversation,
 			Peer:           peers.profile(profiles, o.Conversation),
+			Channel:        channels[o.Conversation],
 			Count:          o.Count,
 			LastMessageID:  o.LastID,
 			DeliveredSeq:   o.Delivered,
@@ -52,6 +54,9 @@ func (s *Service) OfflinePull(ctx context.Context, who im.Identity, req protocol
 		return protocol.Page{}, err
 	default:
 		after = max(after, state.Delivered)
+		if _, channel := req.ConversationID.Channel(); channel {
+			after = max(after, state.Settled())
+		}
 	}
 	return s.History(ctx, who, protocol.History{ConversationID: req.ConversationID, AfterSeq: &after, Limit: limit})
 }

@@ -119,6 +119,8 @@ type Records interface {
 	History(ctx context.Context, q im.HistoryQuery) (im.HistoryPage, error)
 	// Member returns im.ErrNotFound where u was never in c. Who has left has Leave set.
 	Member(ctx context.Context, c im.ConversationID, u im.UserID) (im.Member, error)
+	// Members are u's rows in convs; one that u was never in is left out.
+	Members(ctx context.Context, u im.UserID, convs []im.ConversationID) (map[im.ConversationID]im.Member, error)
 	// LastMessages returns the message at each of the given places; a missing one is
 	// left out.
 	LastMessages(ctx context.Context, at map[im.ConversationID]im.Seq) (map[im.ConversationID]im.Message, error)

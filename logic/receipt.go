@@ -30,6 +30,9 @@ func (s *Service) moveCursors(ctx context.Context, who im.Identity, c im.Convers
 		done(protocol.Receipts{}, err)
 		return
 	}
+	if !state.In() { // up to the last that they see, which the log could not tell
+		r.DeliveredSeq, r.ReadSeq = min(r.DeliveredSeq, state.Leave), min(r.ReadSeq, state.Leave)
+	}
 	if r.ReadSeq > 0 && state.MarkedUnread() {
 		if err := s.unmark(ctx, who, c); err != nil {
 			done(protocol.Receipts{}, err)
@@ -57,7 +60,8 @@ func (s *Service) moveCursors(ctx context.Context, who im.Identity, c im.Convers
 // state is the user's view of one conversation of theirs; im.ErrNotFound where it is
 // not, or nothing was said in it yet.
 func (s *Service) state(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
-	if _, mine := c.Peer(u); !mine {
+	_, channel := c.Channel()
+	if _, mine := c.Peer(u); !mine && !channel {
 		return im.ConversationState{}, im.ErrNotFound
 	}
 	ctx, cancel := s.within(ctx)

@@ -14,10 +14,10 @@ import (
 
 // encodeRefs is what else a send says, for its hash; nil for nothing.
 func encodeRefs(req *protocol.Send) (json.RawMessage, error) {
-	if req.ReplyTo == nil && req.Forward == nil && len(req.Mentions) == 0 {
+	if req.ReplyTo == nil && req.Forward == nil && len(req.Mentions) == 0 && !req.MentionsAll {
 		return nil, nil
 	}
-	return protocol.EncodeJSON(protocol.Send{ReplyTo: req.ReplyTo, Forward: req.Forward, Mentions: req.Mentions})
+	return protocol.EncodeJSON(protocol.Send{ReplyTo: req.ReplyTo, Forward: req.Forward, Mentions: req.Mentions, MentionsAll: req.MentionsAll})
 }
 
 // refer looks up what a send refers to: whom it mentions, what it replies to, what it
@@ -28,8 +28,13 @@ func (s *Service) refer(ctx context.Context, from im.UserID, conv im.Conversatio
 		return b, about, nil
 	}
 	var err error
-	if about.Mentions, err = mentioned(conv, req.Mentions); err != nil {
+	if about.Mentions, err = s.mentioned(ctx, conv, req.Mentions); err != nil {
 		return b, about, err
+	}
+	if about.MentionsAll = req.MentionsAll; req.MentionsAll {
+		if err := s.mayMentionAll(ctx, from, conv); err != nil {
+			return b, about, err
+		}
 	}
 	if r := req.ReplyTo; r != nil {
 		if r.ConversationID != "" && r.ConversationID != conv {
@@ -46,7 +51,7 @@ func (s *Service) refer(ctx context.Context, from im.UserID, conv im.Conversatio
 		if err != nil {
 			return b, about, err
 		}
-		if m.Type == im.TypeSystem {
+		if isSystem(m.Type) {
 			return b, about, im.Invalid("forward", "what the system says cannot be forwarded")
 		}
 		about.ForwardedFrom = m.ForwardedFrom
@@ -74,20 +79,43 @@ func (s *Service) referred(ctx context.Context, u im.UserID, p im.Place, field s
 	return m, nil
 }
 
-// mentioned checks that all are members of the conversation.
-func mentioned(conv im.ConversationID, users []im.UserID) ([]im.UserID, error) {
+// mentioned checks that all are members of the conversation now.
+func (s *Service) mentioned(ctx context.Context, conv im.ConversationID, users []im.UserID) ([]im.UserID, error) {
 	if len(users) > im.MaxMentions {
 		return nil, im.Invalid("mentions", "at most 50")
 	}
 	users = slices.Clone(users)
 	slices.Sort(users)
 	users = slices.Compact(users)
+	member := func(u im.UserID) bool {
+		_, in := conv.Peer(u)
+		return in && u != im.SystemUser
+	}
+	if _, channel := conv.Channel(); channel && len(users) > 0 {
+		in, err := s.deps.Records.MembersAmong(ctx, conv, users)
+		if err != nil {
+			return nil, fmt.Errorf("mentions: %w", storeError(err))
+		}
+		member = func(u im.UserID) bool { return in[u] }
+	}
 	for _, u := range users {
-		if _, member := conv.Peer(u); !member || u == im.SystemUser {
+		if !member(u) {
 			return nil, im.Invalid("mentions", "not a member of the conversation")
 		}
 	}
 	return users, nil
+}
+
+// mayMentionAll lets the admins of a channel mention everyone in it.
+func (s *Service) mayMentionAll(ctx context.Context, from im.UserID, conv im.ConversationID) error {
+	if _, channel := conv.Channel(); !channel {
+		return im.Invalid("mentions_all", "in a channel only")
+	}
+	may, err := s.members.manages(ctx, from, conv)
+	if err == nil && !may {
+		err = im.ErrForbidden
+	}
+	return err
 }
 
 // quote is the beginning of a message, as a reply carries it.

@@ -155,6 +155,8 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 		}
 	}
 	profiles, whole := s.peerProfiles(ctx, peers)
+	channels, known := s.channelRefs(ctx, peers.channels)
+	whole = whole && known
 	var last map[im.ConversationID]im.Message
 	if len(at) > 0 {
 		var err error
@@ -184,6 +186,12 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 			Hidden:         st.Top() > 0 && st.Hidden(),
 			MarkedUnread:   st.MarkedUnread(),
 		}
+		if _, channel := st.Conversation.Channel(); channel {
+			rows[i].Kind, rows[i].Channel, rows[i].Left = "channel", channels[st.Conversation], !st.In()
+			if st.Join > 1 {
+				rows[i].FirstSeq = st.Join
+			}
+		}
 		if m, ok := last[st.Conversation]; ok && len(m.Content) <= left {
 			left -= len(m.Content)
 			rows[i].LastMessage = &m
@@ -208,8 +216,15 @@ func (s *Service) lastMessages(ctx context.Context, u im.UserID, states []im.Con
 		return nil, err
 	}
 	deleted := make(map[im.ConversationID]bool)
+	var in []im.ConversationID // whose end may have come since the states were read
 	for _, st := range states {
 		deleted[st.Conversation] = st.Deletions > 0
+		if _, channel := st.Conversation.Channel(); channel && st.In() {
+			in = append(in, st.Conversation)
+		}
+	}
+	if err := s.clipLast(ctx, u, in, found); err != nil {
+		return nil, err
 	}
 	items, err := s.decorate(ctx, u, slices.Collect(maps.Values(found)), func(c im.ConversationID) bool { return deleted[c] })
 	if err != nil {
@@ -221,11 +236,49 @@ func (s *Service) lastMessages(ctx context.Context, u im.UserID, states []im.Con
 	return found, nil
 }
 
-// peerSet collects the other sides of a user's one-to-one conversations.
+// clipLast takes away what is out of sight since u was removed from, or has come back
+// to, one of the channels ([L12]).
+func (s *Service) clipLast(ctx context.Context, u im.UserID, in []im.ConversationID, found map[im.ConversationID]im.Message) error {
+	if len(in) == 0 {
+		return nil
+	}
+	members, err := s.deps.Records.Members(ctx, u, in)
+	if err != nil {
+		return err
+	}
+	for _, c := range in {
+		m, ok := members[c]
+		if w := windowOf(&m); !ok || !w.holds(found[c].Seq) {
+			delete(found, c)
+		}
+	}
+	return nil
+}
+
+// channelRefs says how channels are called; known is false where MySQL could not tell
+// of all.
+func (s *Service) channelRefs(ctx context.Context, convs []im.ConversationID) (refs map[im.ConversationID]*protocol.ChannelRef, known bool) {
+	if len(convs) == 0 {
+		return nil, true
+	}
+	infos, err := s.members.Channels(ctx, convs)
+	if err != nil {
+		s.logUnlessAway("channels", err)
+	}
+	refs = make(map[im.ConversationID]*protocol.ChannelRef, len(infos))
+	for c, i := range infos {
+		refs[c] = &protocol.ChannelRef{GroupID: i.Group, GroupName: i.GroupName, GroupAvatar: i.GroupAvatar,
+			Name: i.Name, Main: c == i.GroupMain, Private: i.Private}
+	}
+	return refs, err == nil
+}
+
+// peerSet collects the other sides of a user's one-to-one conversations, and channels.
 type peerSet struct {
-	self im.UserID
-	ids  []im.UserID
-	seen map[im.UserID]struct{}
+	self     im.UserID
+	ids      []im.UserID
+	seen     map[im.UserID]struct{}
+	channels []im.ConversationID
 }
 
 func newPeerSet(self im.UserID, size int) *peerSet {
@@ -233,6 +286,10 @@ func newPeerSet(self im.UserID, size int) *peerSet {
 }
 
 func (p *peerSet) add(c im.ConversationID) {
+	if _, channel := c.Channel(); channel {
+		p.channels = append(p.channels, c)
+		return
+	}
 	peer, ok := c.Peer(p.self)
 	if !ok || peer == im.SystemUser {
 		return

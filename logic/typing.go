@@ -93,9 +93,11 @@ func (t *typing) due(now time.Time) map[typingKey]typingSaid {
 	return all
 }
 
-// types tells the other side that the session's user types in a conversation, or has
-// stopped. It is refused where a send would be, and not told to strangers: who may not
-// see the user's presence does not see this either ([L9]). Best effort, never stored.
+// types tells the others that the session's user types in a conversation, or has
+// stopped. It is refused where a send would be, and one-to-one not told to strangers: who
+// may not see the user's presence does not see this either ([L9]). In a channel everyone
+// is told who is connected, but in one that is merged at read nobody: somebody always
+// types there. Best effort, never stored.
 func (s *Service) types(ctx context.Context, session *im.Session, r protocol.Typing) error {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
@@ -136,6 +138,9 @@ func (s *Service) tellTyping(ctx context.Context, conv im.ConversationID, from i
 }
 
 func (s *Service) pushTyping(ctx context.Context, conv im.ConversationID, from im.UserID, on bool) error {
+	if _, channel := conv.Channel(); channel {
+		return s.pushTypingIn(ctx, conv, from, on)
+	}
 	peer, direct := conv.Peer(from)
 	if !direct || peer == from {
 		return nil
@@ -147,8 +152,7 @@ func (s *Service) pushTyping(ctx context.Context, conv im.ConversationID, from i
 	if err != nil {
 		return fmt.Errorf("sessions: %w", err)
 	}
-	frame, err := protocol.EncodePush(protocol.PushFrame{Push: protocol.PushTyping, Data: protocol.TypingNow{
-		ConversationID: conv, UserID: from, On: on, ExpiresMS: protocol.TypingExpires}})
+	frame, err := typingFrame(conv, from, on)
 	if err != nil {
 		return err
 	}
@@ -162,4 +166,37 @@ func (s *Service) pushTyping(ctx context.Context, conv im.ConversationID, from i
 		return nil
 	}
 	return s.deps.Bus.Publish(ctx, batches)
+}
+
+// pushTypingIn tells the members of a channel, once for each node that has some.
+func (s *Service) pushTypingIn(ctx context.Context, conv im.ConversationID, from im.UserID, on bool) error {
+	state, err := s.deps.Index.State(ctx, from, conv)
+	switch {
+	case isNotFound(err) || err == nil && (state.Merged || !state.In()):
+		return nil
+	case err != nil:
+		return fmt.Errorf("state of %s: %w", conv, storeError(err))
+	}
+	nodes, err := s.deps.Rooms.RoomNodes(ctx, []im.ConversationID{conv})
+	if err != nil {
+		return fmt.Errorf("nodes of %s: %w", conv, err)
+	}
+	if len(nodes[conv]) == 0 {
+		return nil
+	}
+	frame, err := typingFrame(conv, from, on)
+	if err != nil {
+		return err
+	}
+	batch := protocol.AppendDelivery(nil, &protocol.Delivery{Room: conv, ExceptUser: from, Frame: frame})
+	batches := make(map[im.NodeID][]byte, len(nodes[conv]))
+	for _, node := range nodes[conv] {
+		batches[node] = batch
+	}
+	return s.deps.Bus.Publish(ctx, batches)
+}
+
+func typingFrame(conv im.ConversationID, from im.UserID, on bool) ([]byte, error) {
+	return protocol.EncodePush(protocol.PushFrame{Push: protocol.PushTyping, Data: protocol.TypingNow{
+		ConversationID: conv, UserID: from, On: on, ExpiresMS: protocol.TypingExpires}})
 }

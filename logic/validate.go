@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/logic/im"
@@ -34,6 +35,9 @@ func (b *body) hash() im.ContentHash {
 func (s *Service) readBody(req *protocol.Send, sender im.UserID) (body, error) {
 	if err := req.ClientMsgID.Validate(); err != nil {
 		return body{}, err
+	}
+	if strings.HasPrefix(string(req.ClientMsgID), im.OpPrefix) {
+		return body{}, im.Invalid("client_msg_id", "must not begin with "+im.OpPrefix)
 	}
 	refs, err := encodeRefs(req)
 	if err != nil {

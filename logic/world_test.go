@@ -18,6 +18,7 @@ import (
 // return an error, hang makes it wait for its deadline.
 type world struct {
 	Accounts // what is not below is not called
+	groupWorld
 
 	mu       sync.Mutex // guards everything below
 	now      time.Time
@@ -104,7 +105,7 @@ func (w *world) service(t testing.TB, cfg Config) *Service {
 func (w *world) serviceAt(t testing.TB, cfg Config, now func() time.Time) *Service {
 	t.Helper()
 	s, err := NewService(cfg, Deps{
-		Accounts: w, Profiles: w, Index: w, Records: w, Settings: w, Hints: w, Limits: w, Queue: w, Sessions: w,
+		Accounts: w, Profiles: w, Index: w, Records: w, Settings: w, Groups: w, Rooms: w, Hints: w, Limits: w, Queue: w, Sessions: w,
 		Auth: w, Filter: w, Presences: w, Sight: w, Revocations: w, Bus: w, Notes: w, Node: "n1", Now: now, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -273,6 +274,7 @@ func (w *world) Member(ctx context.Context, c im.ConversationID, u im.UserID) (i
 	if !ok {
 		return m, im.ErrNotFound
 	}
+	m.Conversation = c
 	return m, nil
 }
 

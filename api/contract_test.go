@@ -275,6 +275,13 @@ var bodies = map[string]any{
 	"Settings": protocol.Settings{}, "Draft": protocol.Draft{}, "ChangeSettings": protocol.ChangeSettings{}, "SettingsOf": protocol.SettingsOf{},
 	"DeleteConversation": protocol.DeleteConversation{}, "ConversationSettings": protocol.ConversationSettings{},
 	"Typing": protocol.Typing{}, "TypingNow": protocol.TypingNow{},
+	"ChannelRef": protocol.ChannelRef{}, "CreateGroup": protocol.CreateGroup{}, "UpdateGroup": protocol.UpdateGroup{}, "Group": protocol.Group{},
+	"Channel": protocol.Channel{}, "GroupChanged": protocol.GroupChanged{}, "Groups": protocol.Groups{}, "GroupMember": protocol.GroupMember{},
+	"GroupMembers": protocol.GroupMembers{}, "AddMembers": protocol.AddMembers{}, "SetRole": protocol.SetRole{}, "MuteMember": protocol.MuteMember{},
+	"TransferGroup": protocol.TransferGroup{}, "JoinGroup": protocol.JoinGroup{}, "JoinRequest": protocol.JoinRequest{},
+	"JoinRequests": protocol.JoinRequests{}, "CreateChannel": protocol.CreateChannel{}, "RenameChannel": protocol.RenameChannel{},
+	"Notice": im.Notice{}, "NoticeUser": im.NoticeUser{}, "ReceiptCount": protocol.ReceiptCount{}, "ReceiptCounts": protocol.ReceiptCounts{},
+	"Recipient": protocol.Recipient{}, "Recipients": protocol.Recipients{},
 	"Stored": protocol.Stored{}, "Rejected": protocol.Rejected{}, "CursorMoved": protocol.CursorMoved{}, "Kicked": protocol.Kicked{},
 }
 

@@ -29,6 +29,7 @@ var (
 	_ Chat     = (*logic.Service)(nil)
 	_ Accounts = (*logic.Auth)(nil)
 	_ People   = (*logic.People)(nil)
+	_ Groups   = (*logic.Service)(nil)
 )
 
 const (
@@ -72,6 +73,9 @@ type fake struct {
 	lastSettings protocol.ChangeSettings
 	lastDelete   protocol.DeleteConversation
 	lastOnly     im.ListFilter
+
+	asked []string // of groups
+	late  bool     // changes of groups are not applied in time
 }
 
 func (f *fake) err() error {
@@ -118,7 +122,7 @@ func (f *fake) ServerSend(_ context.Context, req protocol.ServerSend, wait bool)
 }
 func (f *fake) Conversations(_ context.Context, _ im.Identity, only im.ListFilter, before im.MessageID, limit int) (protocol.Conversations, error) {
 	f.lastOnly, f.lastBefore, f.lastLimit = only, before, limit
-	return protocol.Conversations{Items: []protocol.Conversation{row}, HasMore: true, Next: "104942118400", UnreadTotal: 3}, f.err()
+	return protocol.Conversations{Items: []protocol.Conversation{row, channelRow}, HasMore: true, Next: "104942118400", UnreadTotal: 3}, f.err()
 }
 func (f *fake) Conversation(context.Context, im.Identity, im.ConversationID) (protocol.Conversation, error) {
 	return row, f.err()
@@ -282,7 +286,7 @@ func newFace(t *testing.T, change ...func(*Config)) *face {
 		c(&cfg)
 	}
 	f := &face{fake: &fake{sent: protocol.Sent{State: protocol.StateAccepted, ConversationID: "d7-12", ClientMsgID: "01JF2K9M7Q"}}, t: t}
-	s, err := NewServer(cfg, Deps{Chat: f.fake, Accounts: f.fake, People: f.fake, Log: slog.New(slog.NewTextHandler(&f.log, nil)), Registerer: prometheus.NewRegistry()})
+	s, err := NewServer(cfg, Deps{Chat: f.fake, Accounts: f.fake, People: f.fake, Groups: f.fake, Log: slog.New(slog.NewTextHandler(&f.log, nil)), Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}

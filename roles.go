@@ -100,8 +100,12 @@ func (a *App) openConnector(context.Context) (err error) {
 		}
 		up = a.upstream
 	}
+	var directory connector.Directory = a.upstream
+	if a.db != nil {
+		directory = a.db
+	}
 	routes, bus := storage.NewRoutes(a.redis), storage.NewBus(a.redis)
-	if a.connector, err = connector.New(a.cfg.Connector.Config, newNode("connector"), up, routes, bus, a.redis,
+	if a.connector, err = connector.New(a.cfg.Connector.Config, newNode("connector"), up, routes, bus, a.redis, directory,
 		a.log.With("part", "connector"), a.reg); err != nil {
 		return err
 	}
@@ -143,7 +147,7 @@ func (a *App) openAdmin(context.Context) (err error) {
 	}
 	if a.service != nil {
 		if a.cfg.Bridge() {
-			bridge, err := logic.NewGRPCServer(a.cfg.Logic.GRPC, a.service, a.log.With("part", "logic"), a.reg)
+			bridge, err := logic.NewGRPCServer(a.cfg.Logic.GRPC, a.service, a.db, a.log.With("part", "logic"), a.reg)
 			if err != nil {
 				return err
 			}

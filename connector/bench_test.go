@@ -211,6 +211,10 @@ func (nowhere) Presence(context.Context, []im.UserID) (map[im.UserID]im.Presence
 	return nil, nil
 }
 func (nowhere) LiveNodes(context.Context) (map[im.NodeID]bool, error) { return nil, nil }
+func (nowhere) MoveRooms(context.Context, im.NodeID, []im.ConversationID, []im.ConversationID) error {
+	return nil
+}
+func (nowhere) SweepRooms(context.Context) (int, error)               { return 0, nil }
 func (nowhere) Watch(context.Context, im.NodeID, []im.UserID) error   { return nil }
 func (nowhere) Unwatch(context.Context, im.NodeID, []im.UserID) error { return nil }
 

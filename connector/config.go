@@ -74,8 +74,8 @@ type Config struct {
 	Heartbeat time.Duration
 	// CallTimeout bounds the answer to one message (default 5 s: no send hangs longer).
 	CallTimeout time.Duration
-	// RouteTimeout bounds one call to the routes (default 2 s: with it, a connect is
-	// answered within 5 s though Redis is frozen).
+	// RouteTimeout bounds one call to the routes, and to the directory of rooms (default
+	// 2 s: with it, a connect is answered within 5 s though one of the stores is frozen).
 	RouteTimeout time.Duration
 	// RenewInterval is how often the node's lease is renewed, and a third of its
 	// sessions with it (default 10 s: the lease lasts 30 s, an entry 90 s).

@@ -18,4 +18,11 @@
 //	[P12] presence is read from the sessions when it is told: it is right within 30 s of
 //	      whatever happened, and told of one user at most once a second
 //	[P13] a session whose login was ended ends within 5 s, even if its kick is lost
+//	[P14] a push to a channel reaches those connected here who are in it by the roster
+//	      that the push names; after the notice that somebody has left, nothing later
+//	      of the channel is written to them
+//	[P15] a room whose roster is in doubt asks before it delivers; what waits is bounded,
+//	      keeps its order, and is never waited for by the pushes of others
+//	[P16] a node is in the registry of a channel before whoever is the first in it here
+//	      hears of that, or is nudged when it is; with the last it leaves
 package connector

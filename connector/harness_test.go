@@ -152,6 +152,15 @@ type directory struct {
 	dead     map[im.NodeID]bool // whose lease has ended
 	reads    int                // of presence, per user
 
+	channels map[im.ConversationID]*channel
+	moves    []string // of MoveRooms
+	sweeps   int
+	lapsed   bool          // the next renewal says so
+	noSQL    bool          // nobody can say who is in which channel
+	asked    []string      // questions of who is
+	gate     chan struct{} // where set, answers wait for it
+	moveGate chan struct{} // likewise MoveRooms
+
 	deaf      chan struct{} // where set, subscriptions begin when it is closed
 	published int
 }
@@ -159,7 +168,7 @@ type directory struct {
 func newDirectory() *directory {
 	return &directory{sessions: map[im.SessionID]im.SessionRef{}, batches: map[im.NodeID]func([]byte){},
 		lost: map[im.NodeID]func(){}, changed: make(chan struct{}),
-		watchers: map[im.UserID]map[im.NodeID]bool{}, dead: map[im.NodeID]bool{}}
+		watchers: map[im.UserID]map[im.NodeID]bool{}, dead: map[im.NodeID]bool{}, channels: map[im.ConversationID]*channel{}}
 }
 
 func (d *directory) Register(_ context.Context, refs []im.SessionRef, perUser int) (c im.RouteChange, err error) {
@@ -207,6 +216,7 @@ func (d *directory) Renew(_ context.Context, _ im.NodeID, refs []im.SessionRef) 
 		return c, im.ErrCache
 	}
 	d.renewed++
+	c.Lapsed, d.lapsed = d.lapsed, false
 	for _, r := range refs {
 		taken := false
 		for _, o := range d.sessions {
@@ -384,7 +394,7 @@ func startNode(t testing.TB, k kind, cfg Config, dir *directory, node im.NodeID)
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
-	s, err := New(cfg, node, up, dir, dir, dir, log, prometheus.NewRegistry())
+	s, err := New(cfg, node, up, dir, dir, dir, dir, log, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,13 @@ type metrics struct {
 	presence    prometheus.Counter
 	notices     prometheus.Counter
 	revoked     prometheus.Counter
+	rooms       prometheus.Gauge
+	entered     prometheus.Gauge
+	asked       *prometheus.CounterVec
+	askFailed   prometheus.Counter
+	heldDropped prometheus.Counter
+	swept       prometheus.Counter
+	fanout      prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -41,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		messages:    counter("curlew_connector_messages_total", "Messages received."),
 		frames:      counter("curlew_connector_frames_total", "Frames written."),
 		writes:      counter("curlew_connector_writes_total", "Writes that carried them."),
-		pushes:      vec("curlew_connector_pushes_total", "Deliveries by what became of them: sent, nobody, late, presence, bad.", "result"),
+		pushes:      vec("curlew_connector_pushes_total", "Deliveries by what became of them: sent, held (until their room is sure of its members), dropped (too many are held), nobody, late, presence, bad.", "result"),
 		refused:     vec("curlew_connector_outbox_refused_total", "Frames that found an outbox full.", "reason"),
 		closes:      vec("curlew_connector_closes_total", "Ended connections by close code; 1006 without one.", "code"),
 		routes:      vec("curlew_connector_routes_failed_total", "Calls to the routes that failed.", "call"),
@@ -49,9 +56,17 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		presence:    counter("curlew_connector_presence_pushes_total", "Presence pushed, per connection."),
 		notices:     counter("curlew_connector_presence_notices_total", "Notices that presence may have changed, per node told."),
 		revoked:     counter("curlew_connector_revoked_total", "Sessions ended because their login was."),
+		rooms:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_connector_rooms", Help: "Channels that somebody connected here is in."}),
+		entered:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_connector_rooms_entered", Help: "Those of them that the registry has this node in."}),
+		asked:       vec("curlew_connector_rooms_asked_total", "Questions to the directory: users (which rooms they are in), room (who is in it).", "of"),
+		askFailed:   counter("curlew_connector_rooms_ask_failed_total", "Questions that failed; they are asked again."),
+		heldDropped: counter("curlew_connector_rooms_dropped_total", "Deliveries dropped because too much waited for their room."),
+		swept:       counter("curlew_connector_rooms_swept_total", "Entries of dead nodes taken out of the registry."),
+		fanout: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "curlew_connector_room_fanout_connections", Help: "Connections that one delivery to a room reached.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 8)}),
 	}
 	for _, c := range []prometheus.Collector{m.connections, m.sessions, m.handshakes, m.received, m.messages, m.frames, m.writes, m.pushes, m.refused, m.closes, m.routes,
-		m.watched, m.presence, m.notices, m.revoked} {
+		m.watched, m.presence, m.notices, m.revoked, m.rooms, m.entered, m.asked, m.askFailed, m.heldDropped, m.swept, m.fanout} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -83,8 +83,19 @@ func (p *pusher) deliver(d *protocol.Delivery) (result string) {
 		p.s.presence.changed(d.Users)
 		return "presence"
 	}
-	if d.Conversation != "" && d.Seq != 0 && !p.fence.pass(d.Conversation, d.Seq) {
-		return "late"
+	ordered := d.Conversation != "" && d.Seq != 0
+	if ordered && !p.fence.pass(d.Conversation, d.Seq) {
+		if d.Room == "" || !moves(d) {
+			return "late"
+		}
+		d.Frame = nil // who is in the room counts all the same
+	}
+	if d.Room != "" {
+		p.woken, result = p.s.rooms.deliver(d, p.woken)
+		return result
+	}
+	if _, channel := d.Conversation.Channel(); channel && ordered && p.s.rooms.behind(d) {
+		return "held"
 	}
 	p.found = p.found[:0]
 	for _, u := range d.Users {
@@ -119,6 +130,7 @@ func (p *pusher) deliver(d *protocol.Delivery) (result string) {
 func (p *pusher) lost() {
 	wakeUp(p.s.routing.doubt)
 	p.s.presence.doubt(false)
+	p.s.rooms.doubt()
 	var conns []*conn
 	for i := range registryShards {
 		conns = p.s.sessions.inShard(i, conns[:0])

@@ -95,6 +95,25 @@ func (r *registry) of(u im.UserID, to []*conn) []*conn {
 	return to
 }
 
+// has says whether u has a connection here.
+func (r *registry) has(u im.UserID) bool {
+	sh := r.shard(u)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.users[u] != nil
+}
+
+// usersInShard appends the users of one shard to to.
+func (r *registry) usersInShard(i int, to []im.UserID) []im.UserID {
+	sh := &r.shards[i]
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for u := range sh.users {
+		to = append(to, u)
+	}
+	return to
+}
+
 // inShard appends the connections of one shard to to.
 func (r *registry) inShard(i int, to []*conn) []*conn {
 	sh := &r.shards[i]

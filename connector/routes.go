@@ -52,9 +52,7 @@ func (r *routing) join(c *conn, frame []byte) {
 }
 
 func (r *routing) leave(c *conn) {
-	if r.s.sessions.remove(c) {
-		r.s.metrics.sessions.Dec()
-	}
+	r.forget(c)
 	r.s.presence.drop(c)
 	if l, ok := r.s.up.(Leaver); ok {
 		l.Left(c.session.Load())
@@ -63,6 +61,16 @@ func (r *routing) leave(c *conn) {
 	r.leaves = append(r.leaves, c)
 	r.mu.Unlock()
 	wakeUp(r.changed)
+}
+
+// forget has c found no more and says whether it could be.
+func (r *routing) forget(c *conn) bool {
+	if !r.s.sessions.remove(c) {
+		return false
+	}
+	r.s.metrics.sessions.Dec()
+	r.s.rooms.gone(c.session.Load().User)
+	return true
 }
 
 // run does what join and leave ask for, until ctx ends and nothing is left.
@@ -98,8 +106,9 @@ func (r *routing) flush() {
 	}
 }
 
-// register enters sessions here and in the routes, and answers them. While the
-// routes are away they are accepted all the same, and entered later [P4].
+// register enters sessions here, in the routes and in their rooms, and answers them.
+// While the routes or the directory are away they are accepted all the same, and
+// entered later [P4].
 func (r *routing) register(joins []join) {
 	entered := joins[:0]
 	refs := make([]im.SessionRef, 0, len(joins))
@@ -119,9 +128,7 @@ func (r *routing) register(joins []join) {
 			j.c.close(why)
 		}
 		if why != open || j.c.over.Load() { // gone meanwhile; leave may have come before add
-			if r.s.sessions.remove(j.c) {
-				r.s.metrics.sessions.Dec()
-			}
+			r.forget(j.c)
 			continue
 		}
 		entered = append(entered, j)
@@ -139,17 +146,21 @@ func (r *routing) register(joins []join) {
 	}
 	for _, ref := range change.Refused {
 		for _, j := range entered {
-			if j.c.id == ref.Session && r.s.sessions.remove(j.c) {
-				r.s.metrics.sessions.Dec()
+			if j.c.id == ref.Session && r.forget(j.c) {
 				j.c.close(tooManySessions)
 			}
 		}
 	}
+	r.kickReplaced(ctx, change.Replaced)
+	r.notify(ctx, change.Watchers)
+	users := make([]im.UserID, len(refs))
+	for i := range refs {
+		users[i] = refs[i].User
+	}
+	r.s.rooms.enter(users, err == nil) // after their routes: a notice that came before is in the answer
 	for _, j := range entered {
 		j.c.welcome(j.frame) // a closing one takes no more frames
 	}
-	r.kickReplaced(ctx, change.Replaced)
-	r.notify(ctx, change.Watchers)
 }
 
 var tooManySessions = protocol.Close{Code: protocol.ClosePolicy, Reason: "too_many_sessions"}
@@ -273,6 +284,9 @@ func (r *routing) renewShards(ctx context.Context, from, step int) error {
 		r.kickReplaced(call, change.Replaced)
 		r.notify(call, change.Watchers)
 		cancel()
+		if change.Lapsed {
+			r.s.rooms.anew()
+		}
 		r.removeAgain(conns[:n])
 		conns = conns[n:]
 		if err != nil {

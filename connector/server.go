@@ -23,15 +23,16 @@ import (
 
 // Server holds the connections of one node.
 type Server struct {
-	cfg     Config
-	node    im.NodeID
-	up      Upstream
-	routes  Routes
-	bus     Bus
-	gens    Generations
-	log     *slog.Logger
-	metrics *metrics
-	proxies []netip.Prefix
+	cfg       Config
+	node      im.NodeID
+	up        Upstream
+	routes    Routes
+	bus       Bus
+	gens      Generations
+	directory Directory
+	log       *slog.Logger
+	metrics   *metrics
+	proxies   []netip.Prefix
 
 	wheel     *wheel
 	admission *admission
@@ -39,6 +40,7 @@ type Server struct {
 	routing   *routing
 	pusher    *pusher
 	presence  *presence
+	rooms     *rooms
 	revoked   *revocations
 	readers   *crew // hands messages to logic
 	poller    poller
@@ -65,14 +67,15 @@ type poller interface {
 
 // New checks cfg. node is this life of this process: it names the channel that pushes
 // come by and the lease that routes stand on.
-func New(cfg Config, node im.NodeID, up Upstream, routes Routes, bus Bus, gens Generations, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
+func New(cfg Config, node im.NodeID, up Upstream, routes Routes, bus Bus, gens Generations, directory Directory,
+	log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
 	def(&cfg.Loops, runtime.GOMAXPROCS(0))
 	def(&cfg.MaxConnections, descriptorLimit()/10*9)
-	s := &Server{cfg: cfg, node: node, up: up, routes: routes, bus: bus, gens: gens, log: log,
+	s := &Server{cfg: cfg, node: node, up: up, routes: routes, bus: bus, gens: gens, directory: directory, log: log,
 		wheel: newWheel(), sessions: newRegistry()}
 	for _, p := range cfg.TrustedProxies {
 		n, err := parseNetwork(p)
@@ -84,6 +87,7 @@ func New(cfg Config, node im.NodeID, up Upstream, routes Routes, bus Bus, gens G
 	s.admission = newAdmission(&s.cfg)
 	s.routing = newRouting(s)
 	s.presence = newPresence(s)
+	s.rooms = newRooms(s)
 	s.revoked = &revocations{s: s}
 	if r, ok := up.(Revoker); ok {
 		r.OnRevoked(s.revoked.take)
@@ -124,13 +128,18 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	s.work = work
 
-	var own, routing sync.WaitGroup
+	var own, routing, rooms sync.WaitGroup
 	routed, routedDone := context.WithCancel(work)
 	defer routedDone()
+	entered, enteredDone := context.WithCancel(work)
+	defer enteredDone()
 	own.Go(func() { s.wheel.run(work, s.look) })
 	own.Go(func() { s.pusher.run(work) })
 	own.Go(func() { s.routing.renew(work) })
 	own.Go(func() { s.presence.run(work) })
+	own.Go(func() { s.rooms.run(work) })
+	own.Go(func() { s.rooms.sweep(work) })
+	rooms.Go(func() { s.rooms.keep(entered) })
 	routing.Go(func() { s.routing.run(routed) })
 	s.pusher.subscribed(ctx)
 	own.Go(s.poller.run)
@@ -141,6 +150,8 @@ func (s *Server) Run(ctx context.Context) error {
 	err = s.readers.stop(s.cfg.CallTimeout + time.Second)
 	routedDone() // after the last leave
 	routing.Wait()
+	enteredDone()
+	rooms.Wait()
 	stop()
 	own.Wait()
 	return err

@@ -68,7 +68,7 @@ func TestListen_AnAddressInUseIsAnError(t *testing.T) {
 		b := start(t, k, unlimited())
 		cfg := unlimited()
 		cfg.Listen = b.addr
-		s, err := New(cfg, "n2", b.up, b.dir, b.dir, b.dir, b.log, prometheus.NewRegistry())
+		s, err := New(cfg, "n2", b.up, b.dir, b.dir, b.dir, b.dir, b.log, prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}

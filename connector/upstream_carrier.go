@@ -45,6 +45,7 @@ type call struct {
 type carrier struct {
 	u      *GRPCUpstream
 	stream grpc.ClientStream
+	unary  grpc.ClientConnInterface // the connection that the stream is on
 	cancel context.CancelFunc
 	open   atomic.Bool // takes new connections
 	conns  atomic.Uint64
@@ -66,8 +67,8 @@ type batch struct {
 	calls []*call
 }
 
-func newCarrier(u *GRPCUpstream, stream grpc.ClientStream, cancel context.CancelFunc) *carrier {
-	c := &carrier{u: u, stream: stream, cancel: cancel, room: semaphore.NewWeighted(u.cfg.MaxPendingBytes),
+func newCarrier(u *GRPCUpstream, stream grpc.ClientStream, unary grpc.ClientConnInterface, cancel context.CancelFunc) *carrier {
+	c := &carrier{u: u, stream: stream, unary: unary, cancel: cancel, room: semaphore.NewWeighted(u.cfg.MaxPendingBytes),
 		wake: make(chan struct{}, 1), pending: map[uint64]*call{}, heard: time.Now()}
 	c.open.Store(true)
 	return c

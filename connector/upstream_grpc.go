@@ -219,7 +219,7 @@ func (u *GRPCUpstream) serve(ctx context.Context, l *link, conn *grpc.ClientConn
 	if !give.Stop() || !stop() {
 		return false, im.ErrTimeout
 	}
-	c := newCarrier(u, stream, cancel)
+	c := newCarrier(u, stream, conn, cancel)
 	l.carrier.Store(c)
 	defer l.carrier.Store(nil)
 	u.log.Info("stream to logic open", "address", l.address)

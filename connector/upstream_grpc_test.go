@@ -104,7 +104,7 @@ func startBridge(t testing.TB, addr string, h logic.GRPCHandler, token string) b
 	upEventually(t, "the address is free", func() (ok bool) {
 		var err error
 		s, err = logic.NewGRPCServer(logic.GRPCServerConfig{Listen: addr, Token: token, DrainTimeout: time.Second},
-			h, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+			h, newDirectory(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		return err == nil
 	})
 	ctx, cancel := context.WithCancel(context.Background())

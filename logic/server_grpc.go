@@ -80,12 +80,13 @@ const (
 
 // GRPCServer brings the messages of connectors in other processes to a handler.
 type GRPCServer struct {
-	cfg     GRPCServerConfig
-	handler GRPCHandler
-	log     *slog.Logger
-	streams prometheus.Gauge
-	server  *grpc.Server
-	lis     net.Listener
+	cfg       GRPCServerConfig
+	handler   GRPCHandler
+	directory Directory
+	log       *slog.Logger
+	streams   prometheus.Gauge
+	server    *grpc.Server
+	lis       net.Listener
 
 	mu      sync.Mutex // guards what follows
 	open    map[*bridge]struct{}
@@ -107,7 +108,7 @@ const (
 )
 
 // NewGRPCServer listens at once, so that a taken address is told at start; Run serves.
-func NewGRPCServer(cfg GRPCServerConfig, handler GRPCHandler, log *slog.Logger, reg prometheus.Registerer) (*GRPCServer, error) {
+func NewGRPCServer(cfg GRPCServerConfig, handler GRPCHandler, directory Directory, log *slog.Logger, reg prometheus.Registerer) (*GRPCServer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -118,7 +119,7 @@ func NewGRPCServer(cfg GRPCServerConfig, handler GRPCHandler, log *slog.Logger, 
 	if err != nil {
 		return nil, fmt.Errorf("logic.grpc.listen: %w", err)
 	}
-	s := &GRPCServer{cfg: cfg, handler: handler, log: log, lis: lis, open: map[*bridge]struct{}{},
+	s := &GRPCServer{cfg: cfg, handler: handler, directory: directory, log: log, lis: lis, open: map[*bridge]struct{}{},
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_logic_grpc_streams",
 			Help: "Streams of connectors."})}
 	reg.MustRegister(s.streams)
@@ -129,7 +130,7 @@ func NewGRPCServer(cfg GRPCServerConfig, handler GRPCHandler, log *slog.Logger, 
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.InitialWindowSize(1<<20), grpc.InitialConnWindowSize(4<<20), grpc.MaxConcurrentStreams(256),
 	)
-	s.server.RegisterService(&grpc.ServiceDesc{ServiceName: protocol.BridgeService, Streams: []grpc.StreamDesc{{
+	s.server.RegisterService(&grpc.ServiceDesc{ServiceName: protocol.BridgeService, Methods: s.roomsMethods(), Streams: []grpc.StreamDesc{{
 		StreamName: protocol.BridgeStream, ClientStreams: true, ServerStreams: true,
 		Handler: func(_ any, stream grpc.ServerStream) error { return s.carry(stream) },
 	}}}, nil)

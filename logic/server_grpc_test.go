@@ -56,10 +56,20 @@ func (accepting) Handle(_ context.Context, s *im.Session, m []byte, answer func(
 	answer(protocol.Answer{Frame: append([]byte(s.ID+": "), m...)})
 }
 
+// nobodysRooms is a directory of no rooms.
+type nobodysRooms struct{}
+
+func (nobodysRooms) RoomsOf(context.Context, []im.UserID) (map[im.UserID][]im.Room, error) {
+	return nil, nil
+}
+func (nobodysRooms) RoomMembers(context.Context, im.ConversationID, []im.UserID) (im.Seq, map[im.UserID]im.Seq, error) {
+	return 0, nil, nil
+}
+
 // openBridge starts a server and opens a stream to it by hand.
 func openBridge(t *testing.T) grpc.ClientStream {
 	t.Helper()
-	s, err := NewGRPCServer(GRPCServerConfig{Listen: "127.0.0.1:0", DrainTimeout: 1}, accepting{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	s, err := NewGRPCServer(GRPCServerConfig{Listen: "127.0.0.1:0", DrainTimeout: 1}, accepting{}, nobodysRooms{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ const (
 
 // EnsureConversations creates the rows of conversations and their members that are
 // not there yet, in one transaction, so a conversation is there with its members or
-// not at all. Members begin at seq 1.
+// not at all. Members begin at seq 1; those of channels come by notices only.
 func (db *DB) EnsureConversations(ctx context.Context, convs []im.NewConversation) (err error) {
 	ctx, done := db.begin(ctx, "ensure_conversations")
 	defer done(&err)
@@ -50,11 +50,11 @@ func (db *DB) ensure(ctx context.Context, convs []im.NewConversation) error {
 		if slices.Contains(known, c.ID) {
 			continue
 		}
-		kind := kindChannel
-		if _, _, ok := c.ID.Direct(); ok {
-			kind = kindDirect
+		if _, _, direct := c.ID.Direct(); !direct {
+			newConvs = append(newConvs, c.ID, kindChannel)
+			continue
 		}
-		newConvs = append(newConvs, c.ID, kind)
+		newConvs = append(newConvs, c.ID, kindDirect)
 		for _, u := range c.Members {
 			members = append(members, member{u, c.ID})
 		}

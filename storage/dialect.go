@@ -20,6 +20,10 @@ type dialect struct {
 	// keepConversation and the others end an INSERT that leaves a row alone where it is
 	// there already. Never INSERT IGNORE: that hides bad data too.
 	keepConversation, keepMember, keepUncounted string
+	// rejoin ends an INSERT into members by which users join a channel: who has left comes
+	// back, who is in stays as they are. rejoinGroup and moveInChannel end those into
+	// group_members and channel_members.
+	rejoin, rejoinGroup, moveInChannel string
 	// moveCursors and moveCursorsEnd stand around the rows (user, conversation,
 	// delivered, read) of one statement that raises existing members only. The rows
 	// are visited in the order given, so sorted callers cannot deadlock.
@@ -54,6 +58,15 @@ var mysqlDialect = dialect{
 	keepMember:       " ON DUPLICATE KEY UPDATE join_seq = join_seq",
 	keepUncounted:    " ON DUPLICATE KEY UPDATE user_id = user_id",
 
+	// joined_seq comes last: what stands before it looks at its old value.
+	rejoin: ` ON DUPLICATE KEY UPDATE
+		join_seq = IF(members.leave_seq > members.joined_seq, GREATEST(members.join_seq, VALUES(join_seq)), members.join_seq),
+		delivered_seq = IF(members.leave_seq > members.joined_seq, GREATEST(members.delivered_seq, VALUES(delivered_seq)), members.delivered_seq),
+		read_seq = IF(members.leave_seq > members.joined_seq, GREATEST(members.read_seq, VALUES(read_seq)), members.read_seq),
+		joined_seq = IF(members.leave_seq > members.joined_seq, VALUES(joined_seq), members.joined_seq)`,
+	rejoinGroup:   " ON DUPLICATE KEY UPDATE state = VALUES(state), role = VALUES(role), joined_at = VALUES(joined_at), moved = VALUES(moved)",
+	moveInChannel: " ON DUPLICATE KEY UPDATE state = VALUES(state), moved = VALUES(moved)",
+
 	moveCursors:    "UPDATE (",
 	moveCursorsRow: "SELECT ? AS u, ? AS c, ? AS d, ? AS r",
 	moveCursorsEnd: `) v STRAIGHT_JOIN members m ON m.user_id = v.u AND m.conversation = v.c
@@ -86,6 +99,14 @@ var sqliteDialect = dialect{
 	keepMember:       " ON CONFLICT DO NOTHING",
 	keepUncounted:    " ON CONFLICT DO NOTHING",
 
+	rejoin: ` ON CONFLICT (user_id, conversation) DO UPDATE SET
+		join_seq = MAX(members.join_seq, excluded.join_seq), joined_seq = excluded.joined_seq,
+		delivered_seq = MAX(members.delivered_seq, excluded.delivered_seq), read_seq = MAX(members.read_seq, excluded.read_seq)
+		WHERE members.leave_seq > members.joined_seq`,
+	rejoinGroup: " ON CONFLICT (user_id, group_id) DO UPDATE SET state = excluded.state, role = excluded.role," +
+		" joined_at = excluded.joined_at, moved = excluded.moved",
+	moveInChannel: " ON CONFLICT (user_id, channel) DO UPDATE SET state = excluded.state, moved = excluded.moved",
+
 	moveCursors:    "WITH v(u, c, d, r) AS (VALUES ",
 	moveCursorsRow: "(?, ?, ?, ?)",
 	moveCursorsEnd: `) UPDATE members
@@ -114,8 +135,11 @@ var sqliteDialect = dialect{
 // index seeks. Not MAX(seq), not a join on it, and not without the hint: MariaDB
 // would read the whole conversation, where its name comes from an outer row.
 func lastSeqAndID(conversation, hint string) string {
-	seek := " FROM messages x" + hint + " WHERE x.conversation = " + conversation + " ORDER BY x.seq DESC LIMIT 1), 0)"
-	return "COALESCE((SELECT x.seq" + seek + ", COALESCE((SELECT x.id" + seek
+	return lastOf("seq", conversation, hint) + ", " + lastOf("id", conversation, hint)
+}
+
+func lastOf(column, conversation, hint string) string {
+	return "COALESCE((SELECT x." + column + " FROM messages x" + hint + " WHERE x.conversation = " + conversation + " ORDER BY x.seq DESC LIMIT 1), 0)"
 }
 
 // lastChange selects the number of a conversation's last change, 0 where there was none.

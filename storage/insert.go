@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,8 +24,9 @@ const (
 )
 
 // InsertMessages writes the rows as one plain multi-row INSERT, autocommitted, all
-// or none [S1]; a batch too large for one statement, or with uncounted rows or mentions
-// in it, is one transaction, rolled back on any error.
+// or none [S1]; a batch too large for one statement, or with uncounted rows, mentions or
+// memberships in it, is one transaction, rolled back on any error. Memberships open and
+// close their users' intervals at the notice's seq, and end their operation.
 func (db *DB) InsertMessages(ctx context.Context, rows []im.Message) (err error) {
 	if len(rows) == 0 {
 		return nil
@@ -32,18 +34,24 @@ func (db *DB) InsertMessages(ctx context.Context, rows []im.Message) (err error)
 	ctx, done := db.begin(ctx, "insert_messages")
 	defer done(&err)
 	chunks := insertChunks(rows)
-	if len(chunks) == 1 && !slices.ContainsFunc(rows, func(m im.Message) bool { return m.Uncounted != im.CountedForAll || len(m.Mentions) > 0 }) {
+	notices := false
+	plain := len(chunks) == 1
+	for i := range rows {
+		m := &rows[i]
+		notices = notices || m.Membership != nil
+		plain = plain && m.Uncounted == im.CountedForAll && len(m.Mentions) == 0 && !m.MentionsAll
+	}
+	if plain && !notices {
 		return db.insertChunk(ctx, db.w, rows)
 	}
-	tx, err := db.w.BeginTx(ctx, nil)
-	if err != nil {
-		return err
+	if notices { // they touch rows of members, as others do
+		return db.transact(ctx, func(tx *sql.Tx) error { return db.insertBatch(ctx, tx, chunks, rows) })
 	}
-	defer func() {
-		if err != nil {
-			_ = tx.Rollback() // the first error is the one that says something
-		}
-	}()
+	return db.once(ctx, func(tx *sql.Tx) error { return db.insertBatch(ctx, tx, chunks, rows) })
+}
+
+// insertBatch is InsertMessages in a transaction.
+func (db *DB) insertBatch(ctx context.Context, tx *sql.Tx, chunks [][]im.Message, rows []im.Message) error {
 	for _, chunk := range chunks {
 		if err := db.insertChunk(ctx, tx, chunk); err != nil {
 			return err
@@ -55,7 +63,7 @@ func (db *DB) InsertMessages(ctx context.Context, rows []im.Message) (err error)
 	if err := insertMentions(ctx, tx, rows); err != nil {
 		return err
 	}
-	return tx.Commit()
+	return db.moveMembers(ctx, tx, rows)
 }
 
 // insertChunks splits rows at insertRows and insertBytes.
@@ -196,10 +204,13 @@ func insertUncounted(ctx context.Context, q querier, rows []im.Message) error {
 	return nil
 }
 
-// insertMentions notes who is mentioned; the sender's own name is not.
+// insertMentions notes who is mentioned, user 0 for all; the sender's own name is not.
 func insertMentions(ctx context.Context, q querier, rows []im.Message) error {
 	var args []any
 	for i := range rows {
+		if rows[i].MentionsAll {
+			args = append(args, im.SystemUser, rows[i].Conversation, rows[i].Seq)
+		}
 		for _, u := range rows[i].Mentions {
 			if u != rows[i].Sender.ID {
 				args = append(args, u, rows[i].Conversation, rows[i].Seq)

@@ -13,8 +13,8 @@ func (db *DB) Member(ctx context.Context, c im.ConversationID, u im.UserID) (m i
 	ctx, done := db.begin(ctx, "member")
 	defer done(&err)
 	m = im.Member{Conversation: c, User: u}
-	err = db.r.QueryRowContext(ctx, "SELECT join_seq, leave_seq, delivered_seq, read_seq, floor_seq, deletions FROM members"+
-		" WHERE user_id = ? AND conversation = ?", u, c).Scan(&m.Join, &m.Leave, &m.Delivered, &m.Read, &m.Floor, &m.Deletions)
+	err = db.r.QueryRowContext(ctx, "SELECT join_seq, joined_seq, leave_seq, delivered_seq, read_seq, floor_seq, deletions FROM members"+
+		" WHERE user_id = ? AND conversation = ?", u, c).Scan(&m.Join, &m.Joined, &m.Leave, &m.Delivered, &m.Read, &m.Floor, &m.Deletions)
 	return m, notFound(err)
 }
 

@@ -153,3 +153,13 @@ func scanMessage(rows *sql.Rows, more ...any) (m im.Message, err error) {
 	}
 	return m, err
 }
+
+const authorsLimit = 512
+
+// Authors are the senders of the messages first to last, in their order; at most 512.
+func (db *DB) Authors(ctx context.Context, c im.ConversationID, first, last im.Seq) (senders []im.UserID, err error) {
+	ctx, done := db.begin(ctx, "authors")
+	defer done(&err)
+	return queryAll(ctx, db.r, func(rows *sql.Rows) (u im.UserID, err error) { return u, rows.Scan(&u) },
+		"SELECT sender FROM messages"+db.d.byPrimary+" WHERE conversation = ? AND seq >= ? AND seq <= ? ORDER BY seq LIMIT ?", c, first, last, authorsLimit)
+}

@@ -59,18 +59,19 @@ func (db *DB) SetMessagePolicy(ctx context.Context, u im.UserID, policy im.Messa
 	})
 }
 
-// lockUsers keeps every other change of contacts, blocks and policies away from two
-// users until the transaction ends, and says which of them are there and active. All
-// lock in the order of the IDs, so they wait for each other and do not deadlock.
-func (db *DB) lockUsers(ctx context.Context, tx *sql.Tx, a, b im.UserID) (map[im.UserID]bool, error) {
-	active := make(map[im.UserID]bool, 2)
+// lockUsers keeps every other change of contacts, blocks, policies and the number of
+// groups they are in away from users until the transaction ends, and says which of them
+// are there and active. All lock in the order of the IDs, so they wait for each other and
+// do not deadlock.
+func (db *DB) lockUsers(ctx context.Context, tx *sql.Tx, users ...im.UserID) (map[im.UserID]bool, error) {
+	active := make(map[im.UserID]bool, len(users))
 	_, err := queryAll(ctx, tx, func(rows *sql.Rows) (struct{}, error) {
 		var u im.UserID
 		var state int
 		err := rows.Scan(&u, &state)
 		active[u] = state == userActive
 		return struct{}{}, err
-	}, "SELECT id, state FROM users WHERE id IN (?, ?) ORDER BY id"+db.d.forUpdate, a, b)
+	}, "SELECT id, state FROM users WHERE id IN "+in(len(users))+" ORDER BY id"+db.d.forUpdate, anyOf(users)...)
 	return active, err
 }
 

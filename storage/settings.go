@@ -12,8 +12,8 @@ import (
 // transaction.
 type settingsRow struct {
 	im.SettingsRow
-	leave im.Seq
-	now   int64 // the database's
+	member im.Member // only whether they are in it, and where they left
+	now    int64     // the database's
 }
 
 // ChangeSettings changes what u has set for c and counts its version up; what is so
@@ -36,7 +36,7 @@ func (db *DB) ChangeSettings(ctx context.Context, u im.UserID, c im.Conversation
 			s.MutedUntil = *ch.MutedUntil
 		}
 		if ch.MarkedUnread != nil || ch.Hidden != nil {
-			top, err := lastSeq(ctx, tx, db.d, c, r.leave)
+			top, err := lastSeq(ctx, tx, db.d, c, r.member)
 			if err != nil {
 				return err
 			}
@@ -66,7 +66,7 @@ func (db *DB) ChangeSettings(ctx context.Context, u im.UserID, c im.Conversation
 // ChangeSettings. Returns im.ErrNotFound where u was never in c.
 func (db *DB) DeleteConversation(ctx context.Context, u im.UserID, c im.ConversationID, upTo im.Seq, doubtful bool) (im.SettingsRow, error) {
 	return db.settle(ctx, "delete_conversation", u, c, doubtful, func(ctx context.Context, tx *sql.Tx, r *settingsRow) error {
-		top, err := lastSeq(ctx, tx, db.d, c, r.leave)
+		top, err := lastSeq(ctx, tx, db.d, c, r.member)
 		if err != nil {
 			return err
 		}
@@ -120,11 +120,11 @@ func (db *DB) settle(ctx context.Context, op string, u im.UserID, c im.Conversat
 // ends; the member's row stands for it where there is none yet.
 func (r *settingsRow) lock(ctx context.Context, tx *sql.Tx, d *dialect, u im.UserID) error {
 	s := &r.Settings
-	err := tx.QueryRowContext(ctx, `SELECT `+d.now+`, m.leave_seq, m.floor_seq,
+	err := tx.QueryRowContext(ctx, `SELECT `+d.now+`, m.joined_seq, m.leave_seq, m.floor_seq,
 	COALESCE(s.version, 0), COALESCE(s.pinned_at, 0), COALESCE(s.muted_until, 0), COALESCE(s.marked_seq, 0), COALESCE(s.hidden_seq, 0),
 	COALESCE(s.draft, ''), COALESCE(s.draft_device, ''), COALESCE(s.draft_at, 0)
 FROM members m LEFT JOIN conversation_settings s ON s.user_id = m.user_id AND s.conversation = m.conversation
-WHERE m.user_id = ? AND m.conversation = ?`+d.forUpdate, u, r.Conversation).Scan(&r.now, &r.leave, &r.Floor,
+WHERE m.user_id = ? AND m.conversation = ?`+d.forUpdate, u, r.Conversation).Scan(&r.now, &r.member.Joined, &r.member.Leave, &r.Floor,
 		&s.Version, &s.PinnedAt, &s.MutedUntil, &s.Marked, &s.Hidden, &r.Draft.Text, &r.Draft.Device, &s.DraftAt)
 	r.Draft.ChangedAt = s.DraftAt
 	return notFound(err)
@@ -169,13 +169,13 @@ func (db *DB) pin(ctx context.Context, tx *sql.Tx, u im.UserID, on bool, r *sett
 }
 
 // lastSeq is the last seq that the member may see.
-func lastSeq(ctx context.Context, q querier, d *dialect, c im.ConversationID, leave im.Seq) (top im.Seq, err error) {
+func lastSeq(ctx context.Context, q querier, d *dialect, c im.ConversationID, m im.Member) (top im.Seq, err error) {
 	tops, err := queryAll(ctx, q, func(rows *sql.Rows) (s im.Seq, err error) { return s, rows.Scan(&s) },
 		"SELECT seq FROM messages"+d.byPrimary+" WHERE conversation = ? ORDER BY seq DESC LIMIT 1", c)
 	if err != nil || len(tops) == 0 {
 		return 0, err
 	}
-	return im.ConversationState{LastSeq: tops[0], Leave: leave}.Top(), nil
+	return im.ConversationState{LastSeq: tops[0], Joined: m.Joined, Leave: m.Leave}.Top(), nil
 }
 
 // Drafts returns u's drafts in conversations; one without is left out.

@@ -9,21 +9,31 @@ import (
 
 // stateQuery reads a user's conversations as the projection holds them: for each
 // one seeks to the end of the conversation, to the other side's row, to the last
-// uncounted row, change and mention, and to the settings.
+// uncounted row, change and mention, and to the settings. For who has left a channel it
+// ends with the notice of that.
 func (d *dialect) stateQuery() string {
-	return `SELECT m.conversation, m.join_seq, m.leave_seq, m.delivered_seq, m.read_seq, m.floor_seq,
-	COALESCE(p.delivered_seq, 0), COALESCE(p.read_seq, 0), ` + lastSeqAndID("m.conversation", d.byPrimary) + `,
+	return `SELECT m.conversation, m.join_seq, m.joined_seq, m.leave_seq, m.delivered_seq, m.read_seq, m.floor_seq,
+	COALESCE(k.merged, 0), COALESCE(p.delivered_seq, 0), COALESCE(p.read_seq, 0),
+	CASE WHEN m.leave_seq <= m.joined_seq THEN ` + lastOf("seq", "m.conversation", d.byPrimary) + ` ELSE m.leave_seq END,
+	CASE WHEN m.leave_seq <= m.joined_seq THEN ` + lastOf("id", "m.conversation", d.byPrimary) + ` ELSE COALESCE((SELECT l.id FROM messages l
+		WHERE l.conversation = m.conversation AND l.seq = m.leave_seq), 0) END,
 	COALESCE((SELECT n.seq FROM uncounted n WHERE n.conversation = m.conversation AND n.user_id IN (0, m.user_id)
 		ORDER BY n.seq DESC LIMIT 1), 0),
 	` + lastChange("m.conversation", d.byPrimary) + `,
-	COALESCE((SELECT t.seq FROM mentions t WHERE t.user_id = m.user_id AND t.conversation = m.conversation
-		ORDER BY t.seq DESC LIMIT 1), 0), m.deletions,
+	` + mentionOf("m.user_id") + `, CASE WHEN SUBSTR(m.conversation, 1, 1) = 'c' THEN ` + mentionOf("0") + ` ELSE 0 END, m.deletions,
 	COALESCE(s.version, 0), COALESCE(s.pinned_at, 0), COALESCE(s.muted_until, 0), COALESCE(s.marked_seq, 0),
 	COALESCE(s.hidden_seq, 0), COALESCE(s.draft_at, 0)
 FROM members m
 LEFT JOIN conversation_settings s ON s.user_id = m.user_id AND s.conversation = m.conversation
-LEFT JOIN members p ON SUBSTR(m.conversation, 1, 1) = 'd' AND p.conversation = m.conversation AND p.user_id <> m.user_id
+LEFT JOIN conversations k ON k.id = CASE WHEN SUBSTR(m.conversation, 1, 1) = 'c' THEN m.conversation END
+LEFT JOIN members p ON p.conversation = CASE WHEN SUBSTR(m.conversation, 1, 1) = 'd' THEN m.conversation END AND p.user_id <> m.user_id
 WHERE m.user_id = ?`
+}
+
+// mentionOf selects the last mention of a user, or of all (0), that m may see.
+func mentionOf(user string) string {
+	return `COALESCE((SELECT t.seq FROM mentions t WHERE t.user_id = ` + user + ` AND t.conversation = m.conversation
+		AND (m.leave_seq <= m.joined_seq OR t.seq <= m.leave_seq) ORDER BY t.seq DESC LIMIT 1), 0)`
 }
 
 // UserStates reads every conversation of u, complete, in no order, from which the
@@ -50,10 +60,12 @@ func (db *DB) UserState(ctx context.Context, u im.UserID, c im.ConversationID) (
 
 func scanState(u im.UserID) func(*sql.Rows) (im.ConversationState, error) {
 	return func(rows *sql.Rows) (s im.ConversationState, err error) {
-		err = rows.Scan(&s.Conversation, &s.Join, &s.Leave, &s.Delivered, &s.Read, &s.Floor,
-			&s.PeerDelivered, &s.PeerRead, &s.LastSeq, &s.LastID, &s.LastUncounted,
-			&s.LastChange, &s.LastMention, &s.Deletions, &s.Settings.Version, &s.Settings.PinnedAt,
+		var all im.Seq
+		err = rows.Scan(&s.Conversation, &s.Join, &s.Joined, &s.Leave, &s.Delivered, &s.Read, &s.Floor,
+			&s.Merged, &s.PeerDelivered, &s.PeerRead, &s.LastSeq, &s.LastID, &s.LastUncounted,
+			&s.LastChange, &s.LastMention, &all, &s.Deletions, &s.Settings.Version, &s.Settings.PinnedAt,
 			&s.Settings.MutedUntil, &s.Settings.Marked, &s.Settings.Hidden, &s.Settings.DraftAt)
+		s.LastMention = max(s.LastMention, all)
 		if peer, ok := s.Conversation.Peer(u); ok && peer == u { // writing to oneself: one row is both sides
 			s.PeerDelivered, s.PeerRead = s.Delivered, s.Read
 		}

@@ -38,7 +38,7 @@ func testUserStates(t *testing.T, db *DB) {
 		{Conversation: c, User: b, Delivered: 6, Read: 5}, {Conversation: self, User: a, Delivered: 1, Read: 2}}))
 
 	want := []im.ConversationState{
-		{Conversation: c, LastSeq: 7, LastID: behalf.ID, Join: 1, Leave: 6, Floor: 2, Delivered: 4, Read: 3, PeerDelivered: 6, PeerRead: 5},
+		{Conversation: c, LastSeq: 6, LastID: rows[5].ID, Join: 1, Leave: 6, Floor: 2, Delivered: 4, Read: 3, PeerDelivered: 6, PeerRead: 5},
 		{Conversation: self, LastSeq: 2, LastID: own[1].ID, Join: 1, Delivered: 1, Read: 2, PeerDelivered: 1, PeerRead: 2},
 		{Conversation: empty, Join: 1},
 		{Conversation: system, LastSeq: 1, LastID: notice.ID, Join: 1, LastUncounted: 1},

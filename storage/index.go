@@ -25,6 +25,8 @@ type record interface {
 	// Undelivered returns the newest messages of others after a seq.
 	Undelivered(ctx context.Context, u im.UserID, c im.ConversationID, after im.Seq, limit int) ([]im.OfflineEntry, error)
 	CountUncounted(ctx context.Context, c im.ConversationID, u im.UserID, after, upTo im.Seq) (uint64, error)
+	// ChannelEnds reads how far channels have come; one that is not there is left out.
+	ChannelEnds(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID]im.ChannelEnd, error)
 	// UncountedSeqs returns the newest.
 	UncountedSeqs(ctx context.Context, c im.ConversationID, limit int) ([]im.UncountedSeq, error)
 }
@@ -173,48 +175,71 @@ func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, 
 
 // State is one conversation of the user.
 func (x *Index) State(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
-	var state im.ConversationState
-	found := false
-	gen, degraded, err := x.trusted(ctx, "state", u, false, func(ctx context.Context) (im.Generation, error) {
-		token := getGeneration(ctx)
-		fields := redis.NewSliceCmd(ctx, "hmget", stateKey(u), fieldSeal, string(c))
-		settings := redis.NewSliceCmd(ctx, "hmget", settingsKey(u), fieldSeal, fieldOpen, string(c))
-		if err := x.redis.exec(ctx, token, fields, settings); err != nil {
-			return "", err
-		}
-		gen := im.Generation(token.Val())
-		v, set := fields.Val(), settings.Val()
-		if gen == "" || len(v) != 2 || text(v[0]) != string(gen) {
-			return gen, errUntrusted
-		}
-		if found = v[1] != nil; !found {
-			return gen, nil
-		}
-		var err error
-		if state, err = unpackState(c, text(v[1])); err != nil {
-			return gen, fmt.Errorf("%w: %w", errUntrusted, err)
-		}
-		if len(set) != 3 {
-			return gen, errUntrusted
-		}
-		if state.Settings, err = unpackSettings(text(set[2])); err != nil {
-			return gen, err
-		}
-		return gen, trustSettings(gen, text(set[0]), text(set[1]))
-	})
-	switch {
-	case err != nil:
+	all, gen, degraded, err := x.states(ctx, "state", u, []im.ConversationID{c})
+	if err != nil {
 		return im.ConversationState{}, err
-	case degraded:
+	}
+	if degraded {
 		return x.stateFromRecord(ctx, u, c)
-	case !found:
+	}
+	if _, found := all[c]; !found {
 		return im.ConversationState{}, im.ErrNotFound
 	}
-	all := map[im.ConversationID]im.ConversationState{c: state}
+	if _, _, err := x.layEnds(ctx, gen, all); err != nil {
+		return im.ConversationState{}, err
+	}
 	if err := x.fillUnread(ctx, u, gen, all); err != nil {
 		return im.ConversationState{}, err
 	}
 	return all[c], nil
+}
+
+// states reads some of the user's conversations, with neither ends nor unread counts;
+// those that the user is not in are left out.
+func (x *Index) states(ctx context.Context, op string, u im.UserID, convs []im.ConversationID) (
+	all map[im.ConversationID]im.ConversationState, gen im.Generation, degraded bool, err error) {
+	gen, degraded, err = x.trusted(ctx, op, u, false, func(ctx context.Context) (im.Generation, error) {
+		all = make(map[im.ConversationID]im.ConversationState, len(convs))
+		token := getGeneration(ctx)
+		cmds := []command{token}
+		for part := range slices.Chunk(convs, raiseConvs) {
+			state, settings := []any{"hmget", stateKey(u), fieldSeal}, []any{"hmget", settingsKey(u), fieldSeal, fieldOpen}
+			for _, c := range part {
+				state, settings = append(state, string(c)), append(settings, string(c))
+			}
+			cmds = append(cmds, redis.NewSliceCmd(ctx, state...), redis.NewSliceCmd(ctx, settings...))
+		}
+		if err := x.redis.exec(ctx, cmds...); err != nil {
+			return "", err
+		}
+		var late error
+		gen, rest := im.Generation(token.Val()), cmds[1:]
+		for part := range slices.Chunk(convs, raiseConvs) {
+			v, set := rest[0].(*redis.SliceCmd).Val(), rest[1].(*redis.SliceCmd).Val()
+			rest = rest[2:]
+			if gen == "" || len(v) != 1+len(part) || len(set) != 2+len(part) || text(v[0]) != string(gen) {
+				return gen, errUntrusted
+			}
+			if late = trustSettings(gen, text(set[0]), text(set[1])); errors.Is(late, errUntrusted) {
+				return gen, errUntrusted
+			}
+			for i, c := range part {
+				if v[1+i] == nil {
+					continue
+				}
+				s, err := unpackState(c, text(v[1+i]))
+				if err != nil {
+					return gen, fmt.Errorf("%w: %w", errUntrusted, err)
+				}
+				if s.Settings, err = unpackSettings(text(set[2+i])); err != nil {
+					return gen, err
+				}
+				all[c] = s
+			}
+		}
+		return gen, late
+	})
+	return all, gen, degraded, err
 }
 
 // UnreadTotal is over the whole list.
@@ -244,6 +269,9 @@ func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (im.UnreadTotal, b
 	if degraded {
 		page, err := x.listFromRecord(ctx, u, im.ListAll, 0, 0)
 		return im.UnreadTotal{All: page.UnreadTotal, Badge: page.UnreadBadge}, true, err
+	}
+	if _, _, err := x.layEnds(ctx, gen, all); err != nil {
+		return im.UnreadTotal{}, false, err
 	}
 	if err := x.fillUnread(ctx, u, gen, all); err != nil {
 		return im.UnreadTotal{}, false, err

@@ -26,10 +26,12 @@ import (
 //	im:{u<uid>}:settings       hash    conversation → packed settings; ~seal, ~open    conversations       none²   settings_index.go
 //	im:{u<uid>}:offline        zset    source → newest undelivered message ID; sealed  conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:offline:<conv> zset    undelivered message ID → seq; sealed            newest 1,000 (+64)  none³   project.go, rebuild.go
+//	im:{u<uid>}:merged         zset    channel merged at read → 0; sealed              channels            none²   project.go, rebuild.go
 //	im:{u<uid>}:sessions       hash    device → session, node, platform, since, expiry 10 + ~seen          90 s    sessions.go
 //	im:{u<uid>}:watchers       zset    node → until when it watches, Unix ms           live nodes          90 s    presence.go
 //	im:{u<uid>}:profile        string  profile as JSON, or empty: do not fill          1 KiB (logic)       1 h     profiles.go
 //	im:{<conv>}:uncounted      zset    uncounted seq[:user] → seq; sealed              newest 1,000 (+64)  7 d     project.go, rebuild.go
+//	im:{<conv>}:end            string  packed end, when it last rose, seal             200 B               7 d     ends.go
 //	im:{<conv>}:sent:<hash>    string  seq, message ID, time, content hash             100 B               2 min   project.go
 //	im:{<bucket>}:limit        string  when the bucket is full again, µs               16 B                to full limits.go
 //	im:nodes                   zset    live node → end of its lease, Unix ms           live nodes          none⁴   sessions.go
@@ -57,6 +59,7 @@ func convsKey(u im.UserID) string    { return userKey(u, "convs") }
 func versKey(u im.UserID) string     { return userKey(u, "vers") }
 func settingsKey(u im.UserID) string { return userKey(u, "settings") }
 func offlineKey(u im.UserID) string  { return userKey(u, "offline") }
+func mergedKey(u im.UserID) string   { return userKey(u, "merged") }
 func sessionsKey(u im.UserID) string { return userKey(u, "sessions") }
 func watchersKey(u im.UserID) string { return userKey(u, "watchers") }
 func profileKey(u im.UserID) string  { return userKey(u, "profile") }
@@ -66,6 +69,8 @@ func offlineListKey(u im.UserID, c im.ConversationID) string {
 }
 
 func uncountedKey(c im.ConversationID) string { return "im:{" + string(c) + "}:uncounted" }
+
+func endKey(c im.ConversationID) string { return "im:{" + string(c) + "}:end" }
 
 // sentKey hashes the client message ID's place in: it is the client's choice, and
 // a fixed length keeps the key small.

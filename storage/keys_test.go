@@ -49,6 +49,7 @@ func TestKeys_TableIsTrue(t *testing.T) {
 	ctx := t.Context()
 	x, p, routes := NewIndex(r, f), NewProjector(r), NewRoutes(r)
 	pr := f.store(ann, bob, im.UncountedForAll)
+	pr.Ends = []im.ChannelEnd{{Conversation: "c5", LastSeq: 1}}
 	pr.Hints = []im.Hint{{Key: im.SendKey{Conversation: "d7-9", Sender: ann, ClientMsgID: "abcdefgh"}}}
 	project(t, p, pr)
 	agree(t, x, f, bob)
@@ -110,7 +111,7 @@ func TestKeys_TableIsTrue(t *testing.T) {
 func TestKeys_HashTags(t *testing.T) {
 	tag := regexp.MustCompile(`^im:[^{]*\{([^{}]+)\}[^{}]*$`)
 	for want, keys := range map[string][]string{
-		"u7":     {stateKey(7), convsKey(7), versKey(7), settingsKey(7), offlineKey(7), offlineListKey(7, "d7-9"), sessionsKey(7), watchersKey(7), profileKey(7)},
+		"u7":     {stateKey(7), convsKey(7), versKey(7), settingsKey(7), mergedKey(7), offlineKey(7), offlineListKey(7, "d7-9"), sessionsKey(7), watchersKey(7), profileKey(7)},
 		"d7-9":   {uncountedKey("d7-9"), sentKey(im.SendKey{Conversation: "d7-9", Sender: 7, ClientMsgID: "abcdefgh"})},
 		"send:7": {limitKey("send:7")},
 	} {
@@ -120,7 +121,7 @@ func TestKeys_HashTags(t *testing.T) {
 			}
 		}
 	}
-	for want, key := range map[string]string{"c5": roomKey("c5"), "n": nodeRoomsKey("n")} {
+	for want, key := range map[string]string{"c5": roomKey("c5"), "c6": endKey("c6"), "n": nodeRoomsKey("n")} {
 		if m := tag.FindStringSubmatch(key); m == nil || m[1] != want {
 			t.Errorf("%s has not the tag %s", key, want)
 		}
@@ -132,14 +133,38 @@ func TestKeys_HashTags(t *testing.T) {
 
 func TestState_PacksAndUnpacks(t *testing.T) {
 	all := im.ConversationState{Conversation: "d7-9", LastSeq: 1, LastID: im.MaxID, LastChange: 3, Delivered: 4, Read: 5, Join: 6,
-		Leave: 7, Floor: 8, PeerDelivered: 9, PeerRead: 10, LastUncounted: im.MaxID}
-	for _, s := range []im.ConversationState{{Conversation: "d7-9"}, all} {
-		if got, err := unpackState("d7-9", packState(s)); err != nil || got != s {
+		Leave: 7, Floor: 8, PeerDelivered: 9, PeerRead: 10, LastUncounted: im.MaxID, LastMention: 11, Deletions: 12}
+	channel := all
+	channel.Conversation, channel.Joined, channel.Merged = "c9", 13, true
+	for _, s := range []im.ConversationState{{Conversation: "d7-9"}, {Conversation: "c9"}, all, channel} {
+		if got, err := unpackState(s.Conversation, packState(s)); err != nil || got != s {
 			t.Errorf("%+v became %+v (%v)", s, got, err)
 		}
 	}
-	for _, bad := range []string{"", "1", "1 2 3 4 5 6 7 8 9 10 ", "1 2 3 4 5 6 7 8 9 10 11 12", " 1 2 3 4 5 6 7 8 9 10 11", "1 2 3 4 5 6 7 8 9 10 -1"} {
+	if got, err := unpackState("c9", packState(all)); err != nil || got.Joined != 0 || got.Merged || got.Deletions != 12 {
+		t.Errorf("what was written before groups became %+v (%v)", got, err)
+	}
+	if got, err := unpackState("d7-9", "1 2 3 4 5 6 7 8 9 10 11"); err != nil || got.LastUncounted != 11 || got.LastMention != 0 {
+		t.Errorf("what was written before changes became %+v (%v)", got, err)
+	}
+	for _, bad := range []string{"", "1", "1 2 3 4 5 6 7 8 9 10 ", "1 2 3 4 5 6 7 8 9 10 11 12", " 1 2 3 4 5 6 7 8 9 10 11", "1 2 3 4 5 6 7 8 9 10 -1",
+		"1 2 3 4 5 6 7 8 9 10 11 12 13 14", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"} {
 		if _, err := unpackState("d7-9", bad); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+func TestEnd_PacksAndUnpacks(t *testing.T) {
+	e := im.ChannelEnd{Conversation: "c9", LastSeq: 1, LastID: im.MaxID, LastChange: 3, LastUncounted: 4, LastMention: 5, Closed: 6, MovedAt: 7}
+	if got, seal, ok := unpackEnd("c9", packEnd(&e)+" 7 SEAL"); !ok || seal != "SEAL" || got != e {
+		t.Errorf("%+v became %+v, %q, %v", e, got, seal, ok)
+	}
+	if _, seal, ok := unpackEnd("c9", packEnd(&e)+" 7 "); !ok || seal != "" {
+		t.Errorf("without a seal: %q, %v", seal, ok)
+	}
+	for _, bad := range []string{"", " ", "1 2 3 4 5 6", "1 2 3 4 5 6 x", "1 2 3 4 5 6 7 8 x"} {
+		if _, _, ok := unpackEnd("c9", bad); ok {
 			t.Errorf("%q was read", bad)
 		}
 	}

@@ -30,10 +30,15 @@ func (x *Index) ListOnly(ctx context.Context, u im.UserID, only im.ListFilter, b
 	if degraded {
 		return x.listFromRecord(ctx, u, only, before, limit)
 	}
+	at, merged, err := x.layEnds(ctx, gen, all)
+	if err != nil {
+		return im.ListPage{}, err
+	}
+	page.Position.MergedAt = at
 	if err := x.fillUnread(ctx, u, gen, all); err != nil {
 		return im.ListPage{}, err
 	}
-	if only == im.ListAll {
+	if only == im.ListAll && !merged { // else the order knows nothing of the ends
 		for i := range page.States {
 			page.States[i] = all[page.States[i].Conversation]
 		}

@@ -41,9 +41,10 @@ type userRaise struct {
 func (p *Projector) Project(ctx context.Context, pr im.Projection) error {
 	ctx, cancel := context.WithTimeout(ctx, projectTimeout)
 	defer cancel()
-	cmds := make([]command, 0, len(pr.Users)+len(pr.Hints)+1)
+	cmds := make([]command, 0, len(pr.Users)+len(pr.Ends)+len(pr.Hints)+1)
 	// Uncounted seqs go first: a reader who sees the last seq sees what to leave out.
 	cmds = appendUncounted(ctx, cmds, pr.Uncounted)
+	cmds = appendEnds(ctx, cmds, pr.Ends)
 	cmds = appendRaises(ctx, cmds, pr.Users)
 	cmds = appendHints(ctx, cmds, pr.Hints)
 	for len(cmds) > 0 {
@@ -112,9 +113,8 @@ type sealing struct {
 
 // raise makes the script call for some of one user's conversations.
 func raise(ctx context.Context, u im.UserID, convs []im.UserRaise, s sealing) *redis.Cmd {
-	keys := make([]string, 4, 4+len(convs))
 	prefix := "im:{u" + u.String() + "}:"
-	keys[0], keys[1], keys[2], keys[3] = prefix+"state", prefix+"convs", prefix+"vers", prefix+"offline"
+	keys := []string{prefix + "state", prefix + "convs", prefix + "vers", prefix + "offline", prefix + "merged"}
 	completes, whole := "", ""
 	if s.last {
 		completes = "l"
@@ -129,7 +129,6 @@ func raise(ctx context.Context, u im.UserID, convs []im.UserRaise, s sealing) *r
 	args[0], args[1], args[2], args[3] = string(s.generation), completes, whole, strconv.Itoa(offlineKeep)
 	for i := range convs {
 		c := &convs[i]
-		keys = append(keys, prefix+"offline:"+string(c.State.Conversation))
 		args = append(args, string(c.State.Conversation), packState(c.State), packEntries(c.Offline))
 	}
 	return eval(ctx, raiseScript, keys, args...)

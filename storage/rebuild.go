@@ -23,7 +23,7 @@ const (
 // the seal, nobody trusts it. Callers for the same user share one.
 func (x *Index) rebuild(ctx context.Context, u im.UserID, gen im.Generation, offline bool) error {
 	key := "u" + u.String() + "/" + string(gen) + flag(offline)
-	return x.shared(ctx, key, func(ctx context.Context) error {
+	_, err := x.shared(ctx, key, func(ctx context.Context) (any, error) {
 		start := time.Now()
 		err := x.rebuildUser(ctx, u, gen, offline)
 		x.redis.metrics.rebuild.Observe(time.Since(start).Seconds())
@@ -32,13 +32,14 @@ func (x *Index) rebuild(ctx context.Context, u im.UserID, gen im.Generation, off
 			result = "failed"
 		}
 		x.redis.metrics.rebuilds.WithLabelValues(result).Inc()
-		return err
+		return nil, err
 	})
+	return err
 }
 
 // shared runs work once for all who ask for it at the same time. It has its own
 // deadline: the first caller going away must not fail the others.
-func (x *Index) shared(ctx context.Context, key string, work func(ctx context.Context) error) error {
+func (x *Index) shared(ctx context.Context, key string, work func(ctx context.Context) (any, error)) (any, error) {
 	flight := x.flights.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebuildTimeout)
 		defer cancel()
@@ -50,13 +51,13 @@ func (x *Index) shared(ctx context.Context, key string, work func(ctx context.Co
 			return nil, err
 		}
 		defer leave()
-		return nil, work(ctx)
+		return work(ctx)
 	})
 	select {
 	case r := <-flight:
-		return r.Err
+		return r.Val, r.Err
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
@@ -71,7 +72,7 @@ func (x *Index) rebuildUser(ctx context.Context, u im.UserID, gen im.Generation,
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(rebuildReads)
 		for i, s := range states {
-			if s.LastSeq <= s.Settled() {
+			if s.LastSeq <= s.Settled() || isChannel(s.Conversation) {
 				continue
 			}
 			g.Go(func() (err error) {

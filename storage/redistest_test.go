@@ -219,9 +219,11 @@ type fakeRecord struct {
 	cursors   map[im.UserID]map[im.ConversationID]*im.Member
 	uncounted map[im.ConversationID][]im.UncountedSeq
 	settings  map[im.UserID]map[im.ConversationID]im.Settings
+	channels  map[im.ConversationID]*fakeChannel
 	lastID    im.MessageID
 	doubt     uint64
 	reads     int    // of whole users
+	endReads  int    // of ends
 	afterRead func() // runs when a whole user has been read and before the answer is used
 	fail      error
 }
@@ -237,6 +239,7 @@ func newFakeRecord() *fakeRecord {
 		cursors:   map[im.UserID]map[im.ConversationID]*im.Member{},
 		uncounted: map[im.ConversationID][]im.UncountedSeq{},
 		settings:  map[im.UserID]map[im.ConversationID]im.Settings{},
+		channels:  map[im.ConversationID]*fakeChannel{},
 		lastID:    1 << 52, // where a double has no bit to spare
 	}
 }
@@ -249,6 +252,9 @@ func (f *fakeRecord) member(u im.UserID, c im.ConversationID) *im.Member {
 	m := f.cursors[u][c]
 	if m == nil {
 		m = &im.Member{Conversation: c, User: u, Join: 1}
+		if isChannel(c) {
+			m.Join = 0 // who joins has one
+		}
 		f.cursors[u][c] = m
 	}
 	return m
@@ -305,6 +311,9 @@ func (f *fakeRecord) state(u im.UserID, c im.ConversationID) im.ConversationStat
 		if p := f.cursors[peer][c]; p != nil {
 			s.PeerDelivered, s.PeerRead = p.Delivered, p.Read
 		}
+	}
+	if isChannel(c) {
+		f.channels[c].show(&s, m, f.convs[c])
 	}
 	for _, r := range f.uncounted[c] {
 		if r.User == im.SystemUser || r.User == u {
@@ -430,7 +439,13 @@ func (f *fakeRecord) want(u im.UserID) view {
 		}
 		if s.LastID > 0 && !s.Hidden() {
 			v.Total += s.Unread
-			v.List = append(v.List, s)
+			v.List = append(v.List, visible(s))
+		}
+		if isChannel(c) {
+			if s.Top() > s.Settled() {
+				v.Offline = append(v.Offline, f.channelSource(u, s))
+			}
+			continue
 		}
 		o := im.OfflineSource{Conversation: c, Delivered: s.Delivered, LastSeq: s.LastSeq}
 		for seq := s.Settled() + 1; seq <= s.LastSeq; seq++ {
@@ -457,7 +472,9 @@ func got(t testing.TB, x *Index, u im.UserID) view {
 		if err != nil {
 			t.Fatalf("list of %s: %v", u, err)
 		}
-		v.List = append(v.List, page.States...)
+		for _, s := range page.States {
+			v.List = append(v.List, visible(s))
+		}
 		v.Total = page.UnreadTotal
 		if !page.HasMore {
 			break
@@ -481,7 +498,7 @@ func agree(t testing.TB, x *Index, f *fakeRecord, users ...im.UserID) {
 		switch rand.IntN(3) {
 		case 0:
 			for _, w := range want.List {
-				if g, err := x.State(t.Context(), u, w.Conversation); err != nil || g != w {
+				if g, err := x.State(t.Context(), u, w.Conversation); err != nil || visible(g) != w {
 					t.Fatalf("user %s: %v\n got %+v\nwant %+v", u, err, g, w)
 				}
 			}

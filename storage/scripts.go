@@ -13,6 +13,8 @@ var (
 	generationLua string
 	//go:embed lua/raise.lua
 	raiseLua string
+	//go:embed lua/end.lua
+	endLua string
 	//go:embed lua/changes.lua
 	changesLua string
 	//go:embed lua/offline.lua
@@ -39,6 +41,7 @@ var (
 var (
 	generationScript = redis.NewScript(generationLua)
 	raiseScript      = redis.NewScript(raiseLua)
+	endScript        = redis.NewScript(endLua)
 	changesScript    = redis.NewScript(changesLua)
 	offlineScript    = redis.NewScript(offlineLua)
 	settingsScript   = redis.NewScript(settingsLua)
@@ -50,7 +53,7 @@ var (
 	watchScript      = redis.NewScript(watchLua)
 	leaveScript      = redis.NewScript(leaveLua)
 
-	allScripts = []string{generationLua, raiseLua, changesLua, offlineLua, settingsLua, openLua,
+	allScripts = []string{generationLua, raiseLua, endLua, changesLua, offlineLua, settingsLua, openLua,
 		uncountedLua, limitLua, registerLua, unregisterLua, watchLua, leaveLua}
 )
 

@@ -12,37 +12,60 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
-// look is one conversation whose uncounted rows must be looked at.
+// span is the part (base, top] of a conversation of which the uncounted rows count.
+type span struct {
+	conv      im.ConversationID
+	base, top im.Seq
+}
+
+// look is what the conversation's uncounted set says about a span.
 type look struct {
-	conv  im.ConversationID
+	span
 	seal  *redis.StringSliceCmd
-	rows  *redis.StringSliceCmd // members in (Base, Top]
+	rows  *redis.StringSliceCmd // members in (base, top]
 	kept  *redis.IntCmd         // with the seal
 	least *redis.StringSliceCmd // the oldest kept
 }
 
 // fillUnread computes each state's unread count (contract 7). Only conversations
-// with an uncounted row above Base need a look at their uncounted set, which is
-// trusted under the same rule as everything else.
+// with an uncounted row above Base need a look at their uncounted set.
 func (x *Index) fillUnread(ctx context.Context, u im.UserID, gen im.Generation, all map[im.ConversationID]im.ConversationState) error {
-	var looks []look
-	var cmds []command
+	var spans []span
 	for c, s := range all {
-		if s.LastUncounted <= s.Base() || s.Base() >= s.Top() {
-			s.Unread = s.CountUnread(0)
-			all[c] = s
+		if s.LastUncounted > s.Base() && s.Base() < s.Top() {
+			spans = append(spans, span{c, s.Base(), s.Top()})
 			continue
 		}
-		key := uncountedKey(c)
-		l := look{
-			conv: c, seal: getSeal(ctx, key),
+		s.Unread = s.CountUnread(0)
+		all[c] = s
+	}
+	counts, err := x.countUncounted(ctx, u, gen, spans)
+	if err != nil {
+		return fmt.Errorf("count unread of user %s: %w", u, err)
+	}
+	for i, sp := range spans {
+		s := all[sp.conv]
+		s.Unread = s.CountUnread(counts[i])
+		all[sp.conv] = s
+	}
+	return nil
+}
+
+// countUncounted counts what does not count for u, from the conversations' uncounted
+// sets, which are trusted under the same rule as everything else.
+func (x *Index) countUncounted(ctx context.Context, u im.UserID, gen im.Generation, spans []span) ([]uint64, error) {
+	looks := make([]look, len(spans))
+	cmds := make([]command, 0, 4*len(spans))
+	for i, sp := range spans {
+		key := uncountedKey(sp.conv)
+		looks[i] = look{
+			span: sp, seal: getSeal(ctx, key),
 			rows: redis.NewStringSliceCmd(ctx, "zrangebyscore", key,
-				"("+strconv.FormatUint(uint64(s.Base()), 10), strconv.FormatUint(uint64(s.Top()), 10)),
+				"("+strconv.FormatUint(uint64(sp.base), 10), strconv.FormatUint(uint64(sp.top), 10)),
 			kept:  redis.NewIntCmd(ctx, "zcard", key),
 			least: redis.NewStringSliceCmd(ctx, "zrangebyscore", key, "0", "+inf", "limit", 0, 1),
 		}
-		looks = append(looks, l)
-		cmds = append(cmds, l.seal, l.rows, l.kept, l.least)
+		cmds = append(cmds, looks[i].seal, looks[i].rows, looks[i].kept, looks[i].least)
 	}
 	for len(cmds) > 0 {
 		n := min(len(cmds), 4*projectBatch)
@@ -54,39 +77,36 @@ func (x *Index) fillUnread(ctx context.Context, u im.UserID, gen im.Generation, 
 		}
 		cmds = cmds[n:]
 	}
-	for _, l := range looks {
-		s := all[l.conv]
-		n, err := x.uncounted(ctx, u, gen, s, l)
-		if err != nil {
-			return fmt.Errorf("count unread of user %s: %w", u, err)
+	counts := make([]uint64, len(spans))
+	for i := range looks {
+		var err error
+		if counts[i], err = x.uncounted(ctx, u, gen, &looks[i]); err != nil {
+			return nil, err
 		}
-		s.Unread = s.CountUnread(n)
-		all[l.conv] = s
 	}
-	return nil
+	return counts, nil
 }
 
-// uncounted counts the rows in (Base, Top] that do not count for u.
-func (x *Index) uncounted(ctx context.Context, u im.UserID, gen im.Generation, s im.ConversationState, l look) (uint64, error) {
+func (x *Index) uncounted(ctx context.Context, u im.UserID, gen im.Generation, l *look) (uint64, error) {
 	if slices.Contains(l.seal.Val(), "~"+string(gen)) {
-		if complete(l, s.Base()) {
+		if complete(l) {
 			return countMembers(l.rows.Val(), u), nil
 		}
-	} else if err := x.rebuildUncounted(ctx, s.Conversation, gen); err != nil {
+	} else if err := x.rebuildUncounted(ctx, l.conv, gen); err != nil {
 		return 0, err
 	}
-	return x.record.CountUncounted(ctx, s.Conversation, u, s.Base(), s.Top())
+	return x.record.CountUncounted(ctx, l.conv, u, l.base, l.top)
 }
 
 // complete says whether the set, which keeps the newest only, reaches below the rows
 // after base: of the least seq it holds, the rows of other users may be gone.
-func complete(l look, base im.Seq) bool {
+func complete(l *look) bool {
 	least := l.least.Val()
 	if len(least) == 0 || l.kept.Val()-1 < uncountedKeep {
 		return true
 	}
 	seq, _, _ := strings.Cut(least[0], ":")
-	return parseNumber(seq) <= uint64(base)
+	return parseNumber(seq) <= uint64(l.base)
 }
 
 // countMembers counts seqs, not rows: one may be uncounted for a user and for all.
@@ -106,14 +126,15 @@ func countMembers(members []string, u im.UserID) uint64 {
 // rebuildUncounted completes a conversation's uncounted set from MySQL. Redis
 // refusing it is no error: MySQL counts then.
 func (x *Index) rebuildUncounted(ctx context.Context, c im.ConversationID, gen im.Generation) error {
-	return x.shared(ctx, string(c)+"/"+string(gen), func(ctx context.Context) error {
+	_, err := x.shared(ctx, string(c)+"/"+string(gen), func(ctx context.Context) (any, error) {
 		rows, err := x.record.UncountedSeqs(ctx, c, uncountedKeep)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		opCtx, done := x.redis.op(ctx, "rebuild_uncounted")
 		defer done()
 		_ = x.redis.exec(opCtx, addUncounted(opCtx, c, rows, gen))
-		return nil
+		return nil, nil
 	})
+	return err
 }

@@ -2,29 +2,36 @@
 -- only rises, so a replay changes nothing. With a seal it is one step of a rebuild.
 --
 -- KEYS[1]  state      KEYS[2]  convs      KEYS[3]  vers      KEYS[4]  offline
--- KEYS[5…] the offline list of each conversation, in the order of ARGV
+-- KEYS[5]  merged
 -- ARGV[1]  generation to seal with; "" from writers
 -- ARGV[2]  what the rebuild completes: "" nothing yet, "l" lists, "a" lists and
 --          offline; writers "". In a rebuild of all, ARGV[3] is "a" in every step.
 -- ARGV[3]  "a": the offline entries given are all there are
 -- ARGV[4]  length of an offline list
--- ARGV[5…] for each conversation: its ID, 13 packed numbers, "id seq id seq …"
+-- ARGV[5…] for each conversation: its ID, 13 packed numbers (a channel: 15),
+--          "id seq id seq …"
 -- reply    the user's version
 --
+-- The offline lists' keys are made here, from KEYS[4] and so with its hash tag.
 -- Numbers are compared as decimal strings, longer is greater: Lua would print
 -- large doubles as 1e+15.
-local call, match = redis.call, string.match
-local state, convs, vers, offline = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local call, match, byte = redis.call, string.match, string.byte
+local state, convs, vers, offline, merged = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local seal, completes, whole, keep = ARGV[1], ARGV[2], ARGV[3] == 'a', tonumber(ARGV[4])
 local pattern = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
-local n = #KEYS - 4
+local wider = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
+local n = (#ARGV - 4) / 3
 
--- What was written before there were 13 has fewer; the rest is zero.
-local function numbers(packed)
-  local all = {match(packed, pattern)}
-  if all[1] then return all end
-  return {match(packed .. ' 0 0', pattern)}
+-- What was written before there were so many has fewer; the rest is zero.
+local function numbers(packed, channel)
+  local p = channel and wider or pattern
+  for _ = 1, 3 do
+    local all = {match(packed, p)}
+    if all[1] then return all end
+    packed = packed .. ' 0 0'
+  end
 end
+local function above(v, w) return #v > #w or (#v == #w and v > w) end
 local function sealOf(key)
   return call('ZRANGEBYSCORE', key, -1, -1)[1]
 end
@@ -33,59 +40,11 @@ local function setSeal(key, member)
   call('ZADD', key, -1, member)
 end
 
-local ask = {'~ver'}
-for i = 1, n do ask[i + 1] = ARGV[2 + 3 * i] end
-local have = call('HMGET', state, unpack(ask))
-
--- A lost version starts again above all that were: by the clock in microseconds,
--- which no user's changes outrun.
-local ver = tonumber(have[1])
-local version = have[1]
-if not ver then
-  local t = call('TIME')
-  ver = tonumber(t[1]) * 1000000 + tonumber(t[2])
-  version = string.format('%d', ver)
-end
-
-local fields, ranks, versions = {}, {}, {}
-for i = 1, n do
-  local conv, old = ARGV[2 + 3 * i], have[i + 1]
-  local now
-  local moved, acked = not old, not old
-  if old then
-    now = numbers(old)
-    local new = numbers(ARGV[3 + 3 * i])
-    for k = 1, 13 do
-      local v, w = new[k], now[k]
-      if v ~= w and (#v > #w or (#v == #w and v > w)) then
-        now[k] = v
-        moved = true
-        if k == 5 or k == 8 then acked = true end
-      end
-    end
-  else
-    now = numbers(ARGV[3 + 3 * i])
-  end
-  -- What waits is above the delivered seq, and above the floor: it was deleted up to there.
-  local delivered = now[5]
-  if #now[8] > #delivered or (#now[8] == #delivered and now[8] > delivered) then delivered = now[8] end
-  if moved then
-    fields[#fields + 1] = conv
-    fields[#fields + 1] = table.concat(now, ' ')
-  end
-  if moved or (seal ~= '' and not call('ZSCORE', vers, conv)) then
-    ver = ver + 1
-    version = string.format('%d', ver)
-    versions[#versions + 1] = version
-    versions[#versions + 1] = conv
-  end
-  if now[2] ~= '0' and (moved or seal ~= '') then
-    ranks[#ranks + 1] = now[2]
-    ranks[#ranks + 1] = conv
-  end
-
-  -- The offline list: received messages above the delivered seq.
-  local list, entries = KEYS[4 + i], ARGV[4 + 3 * i]
+-- The offline list of a one-to-one: received messages above the delivered seq, and
+-- above the floor: it was deleted up to there.
+local function index(conv, entries, now, acked)
+  local list, delivered = offline .. ':' .. conv, now[5]
+  if above(now[8], delivered) then delivered = now[8] end
   local clear = whole or (acked and delivered ~= '0')
   if clear then
     call('ZREMRANGEBYSCORE', list, 0, delivered)
@@ -93,10 +52,10 @@ for i = 1, n do
   local add, newest = {}, nil
   if entries ~= '' then
     for id, seq in string.gmatch(entries, '(%d+) (%d+)') do
-      if #seq > #delivered or (#seq == #delivered and seq > delivered) then
+      if above(seq, delivered) then
         add[#add + 1] = seq
         add[#add + 1] = id
-        if not newest or #id > #newest or (#id == #newest and id > newest) then newest = id end
+        if not newest or above(id, newest) then newest = id end
       end
     end
   end
@@ -133,6 +92,78 @@ for i = 1, n do
   end
 end
 
+-- A channel is a source while what the user may see reaches above what is settled:
+-- im.ConversationState.Settled. Of one that is merged at read its end knows, unless
+-- the user has left.
+local function derive(conv, now)
+  local member = not above(now[7], now[14])
+  local atEnd = member and now[15] ~= '0'
+  if atEnd then
+    call('ZADD', merged, 0, conv)
+  elseif now[15] ~= '0' then
+    call('ZREM', merged, conv)
+  end
+  local top = now[1]
+  if not member and above(top, now[7]) then top = now[7] end
+  if not atEnd and above(top, now[5]) and above(top, now[8]) and above(top, now[4]) and not above(now[6], top) then
+    call('ZADD', offline, 'GT', now[2], conv)
+  else
+    call('ZREM', offline, conv)
+  end
+end
+
+local ask = {'~ver'}
+for i = 1, n do ask[i + 1] = ARGV[2 + 3 * i] end
+local have = call('HMGET', state, unpack(ask))
+
+-- A lost version starts again above all that were: by the clock in microseconds,
+-- which no user's changes outrun.
+local ver = tonumber(have[1])
+local version = have[1]
+if not ver then
+  local t = call('TIME')
+  ver = tonumber(t[1]) * 1000000 + tonumber(t[2])
+  version = string.format('%d', ver)
+end
+
+local fields, ranks, versions = {}, {}, {}
+for i = 1, n do
+  local conv, old = ARGV[2 + 3 * i], have[i + 1]
+  local channel = byte(conv) == 99 -- c
+  local now = numbers(old or ARGV[3 + 3 * i], channel)
+  local moved, acked = not old, not old
+  if old then
+    local new = numbers(ARGV[3 + 3 * i], channel)
+    for k = 1, #now do
+      local v, w = new[k], now[k]
+      if v ~= w and (#v > #w or (#v == #w and v > w)) then
+        now[k] = v
+        moved = true
+        if k == 5 or k == 8 then acked = true end
+      end
+    end
+  end
+  if moved then
+    fields[#fields + 1] = conv
+    fields[#fields + 1] = table.concat(now, ' ')
+  end
+  if moved or (seal ~= '' and not call('ZSCORE', vers, conv)) then
+    ver = ver + 1
+    version = string.format('%d', ver)
+    versions[#versions + 1] = version
+    versions[#versions + 1] = conv
+  end
+  if now[2] ~= '0' and (moved or seal ~= '') then
+    ranks[#ranks + 1] = now[2]
+    ranks[#ranks + 1] = conv
+  end
+  if not channel then
+    index(conv, ARGV[4 + 3 * i], now, acked)
+  elseif moved or seal ~= '' then
+    derive(conv, now)
+  end
+end
+
 if version ~= have[1] then
   fields[#fields + 1] = '~ver'
   fields[#fields + 1] = version
@@ -143,6 +174,7 @@ if #fields > 0 then call('HSET', state, unpack(fields)) end
 if completes ~= '' then
   setSeal(convs, '~' .. seal)
   setSeal(vers, '~' .. seal)
+  setSeal(merged, '~' .. seal)
   if completes == 'a' then setSeal(offline, '~' .. seal) end
   call('HSET', state, '~seal', seal)
 end

@@ -99,7 +99,7 @@ func (c *Client) sync(ctx context.Context, cn *conn) error {
 			c.learnRow(&cv)
 			th := c.thread(cv.ConversationID)
 			if th == nil {
-				th = c.addThread(cv.ConversationID, min(cv.DeliveredSeq, cv.LastSeq))
+				th = c.addThread(cv.ConversationID, startOf(&cv))
 				th.changed = ChangedUpTo{cv.LastChange, cv.Deletions} // what is pulled is as it now is
 			}
 			if th.have < cv.LastSeq {
@@ -282,7 +282,15 @@ func (c *Client) arrived(ctx context.Context, cn *conn, m im.Message) error {
 		return nil // seen: a replay, or pulled meanwhile
 	case th == nil && m.Seq == 1:
 		th = c.addThread(m.Conversation, 0)
-	case th == nil, m.Seq != th.have+1:
+	case th == nil:
+		if err := c.pull(ctx, cn, m.Conversation, nil); err != nil {
+			return err
+		}
+		if c.thread(m.Conversation) != nil {
+			return nil
+		}
+		th = c.addThread(m.Conversation, m.Seq-1) // nothing waits below it: the user joins by it
+	case m.Seq != th.have+1:
 		return c.pull(ctx, cn, m.Conversation, th)
 	}
 	c.show(th, m)

@@ -134,6 +134,9 @@ func (h *HTTP) Sync(ctx context.Context, since *im.Position, limit int) (s proto
 	if since != nil {
 		q.Set("epoch", string(since.Epoch))
 		q.Set("version", strconv.FormatUint(since.Version, 10))
+		if since.MergedAt != 0 {
+			q.Set("merged_at", strconv.FormatInt(since.MergedAt, 10))
+		}
 	}
 	if limit > 0 {
 		q.Set("limit", strconv.Itoa(limit))

@@ -54,10 +54,14 @@ func (c *Client) learnRow(row *protocol.Conversation) {
 	c.learn(row.ConversationID, now)
 }
 
-// missed says that this device has not heard of what a digest says is set.
+// missed says that this device has not heard of what a digest says is set, or of the
+// channel at all: where it begins there, the list says.
 func (c *Client) missed(d protocol.Digest) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, channel := d.ConversationID.Channel(); channel && c.threads[d.ConversationID] == nil {
+		return true
+	}
 	known := c.settings[d.ConversationID]
 	return d.SettingsVersion > known.version || d.FloorSeq > known.floor
 }

@@ -22,6 +22,17 @@ type thread struct {
 	changed ChangedUpTo
 }
 
+// startOf is where a device begins in a conversation that it did not know: at what the
+// user's devices have acked. In a channel the notice by which the user joined counts as
+// acked from the start; it is shown all the same while nothing after it is.
+func startOf(row *protocol.Conversation) im.Seq {
+	start := min(row.DeliveredSeq, row.LastSeq)
+	if _, channel := row.ConversationID.Channel(); channel && start <= max(row.FirstSeq, 1) {
+		return max(row.FirstSeq, 1) - 1
+	}
+	return start
+}
+
 // pull shows everything after what this device has. For a conversation it did not
 // know it starts at what the user's devices have acked.
 func (c *Client) pull(ctx context.Context, cn *conn, conv im.ConversationID, th *thread) error {

@@ -66,9 +66,10 @@ func (a *App) openJobs(context.Context) (err error) {
 	if !a.cfg.Plays(configs.RoleJobs) {
 		return nil
 	}
+	routes := storage.NewRoutes(a.redis)
 	a.runner, err = jobs.NewRunner(a.cfg.Jobs, jobs.Deps{
 		Queue: a.cluster, Archive: a.db, Nodes: a.db, Projector: storage.NewProjector(a.redis),
-		Sessions: storage.NewRoutes(a.redis), Bus: storage.NewBus(a.redis),
+		Sessions: routes, Rooms: routes, Bus: storage.NewBus(a.redis),
 		Log: a.log.With("part", "jobs"), Metrics: a.reg, Steps: a.steps,
 	})
 	return err

@@ -31,9 +31,14 @@ func (s *strand) archive(ctx context.Context, b *batch) error {
 		if len(todo) == 0 {
 			break
 		}
-		err := s.insert(ctx, todo)
+		now, rest, all := cutAtJoinAll(todo)
+		err := s.insert(ctx, now, all)
 		if err == nil {
-			break
+			if all == nil {
+				break
+			}
+			todo, round = rest, round-1 // also where nothing is left: who is in it now must be read
+			continue
 		}
 		s.forget(b.items)
 		careful = true
@@ -63,12 +68,20 @@ func (s *strand) archive(ctx context.Context, b *batch) error {
 	}
 	for _, d := range b.sends {
 		d.settle()
+		if d.room != nil && d.room.now == nil {
+			d.room.now = s.rosterOf(d.conv)
+		}
 	}
 	return nil
 }
 
-// insert numbers the sends and writes them, all or none.
-func (s *strand) insert(ctx context.Context, todo []*send) error {
+// insert numbers the sends and writes them, all or none. Where everyone in a group
+// joins by the last of them, all says so.
+func (s *strand) insert(ctx context.Context, todo []*send, all *im.Membership) error {
+	size, err := s.groupSize(ctx, all)
+	if err != nil {
+		return err
+	}
 	var latest im.MessageID
 	for _, d := range todo {
 		if e, ok := s.ends.Get(d.conv); ok {
@@ -84,6 +97,7 @@ func (s *strand) insert(ctx context.Context, todo []*send) error {
 	now := s.r.deps.Now().UnixMilli()
 	rows := make([]im.Message, len(todo))
 	ends := make(map[im.ConversationID]ending, len(todo))
+	var rosters map[im.ConversationID]*roster
 	for i, d := range todo {
 		e, ok := ends[d.conv]
 		if !ok {
@@ -95,6 +109,17 @@ func (s *strand) insert(ctx context.Context, todo []*send) error {
 			Conversation: d.conv, Seq: e.last.Seq, ID: e.last.ID, ClientMsgID: d.task.ClientMsgID, Sender: d.task.Sender,
 			Type: d.task.Type, Content: d.task.Content, StoredAt: now,
 			About: d.task.About, Hash: d.task.Hash, Uncounted: d.task.Uncounted,
+		}
+		if d.room != nil {
+			if rosters == nil {
+				rosters = make(map[im.ConversationID]*roster)
+			}
+			r := rosters[d.conv]
+			if r == nil {
+				r = s.rosterOf(d.conv)
+			}
+			rows[i].Membership = s.enter(d, r, e.last.Seq, size)
+			rosters[d.conv] = d.room.now
 		}
 	}
 	if _, err := callStore(ctx, s.r, "insert", func(ctx context.Context) (struct{}, error) {
@@ -109,7 +134,24 @@ func (s *strand) insert(ctx context.Context, todo []*send) error {
 	for c, e := range ends {
 		s.ends.Add(c, e)
 	}
+	if rosters != nil {
+		s.grow(todo)
+	}
 	return nil
+}
+
+// grow remembers who is in the channels that have grown, and who has spoken in them.
+func (s *strand) grow(todo []*send) {
+	for _, d := range todo {
+		if d.room == nil {
+			continue
+		}
+		old, _ := s.channels.Peek(d.conv)
+		ch := s.keep(d.conv, d.room.now, !d.room.now.merged && (old.stale || opaque(d.task.Membership, d.room.was)))
+		s.held -= ch.cost()
+		ch.authors.add(d.ref.Seq, d.key.Sender)
+		s.held += ch.cost()
+	}
 }
 
 // lookUp gives a fate to the sends that are in the table already, or in dead, and
@@ -140,6 +182,9 @@ func (s *strand) lookUp(ctx context.Context, todo []*send) ([]*send, error) {
 			d.fate = duplicate
 		}
 		d.ref = ref
+		if d.room != nil {
+			*d.room = inRoom{}
+		}
 		if e, known := s.ends.Peek(d.conv); known && e.last.Seq < ref.Seq {
 			s.ends.Remove(d.conv) // somebody else has written since
 		}
@@ -151,13 +196,23 @@ func (s *strand) lookUp(ctx context.Context, todo []*send) ([]*send, error) {
 // rows to those that are seen for the first time and are about to get a message: a
 // conversation with a message has them.
 func (s *strand) learn(ctx context.Context, b *batch, todo []*send) error {
-	var missing []im.ConversationID
+	var missing, rosters []im.ConversationID
 	asked := make(map[im.ConversationID]bool)
 	need := func(c im.ConversationID) {
+		if asked[c] {
+			return
+		}
 		// Get, not Contains: what the batch needs must outlive what is added for it.
-		if _, known := s.ends.Get(c); !known && !asked[c] {
+		_, known := s.ends.Get(c)
+		if !known {
 			asked[c] = true
 			missing = append(missing, c)
+		}
+		if isChannel(c) {
+			if ch, ok := s.channels.Get(c); !known || !ok || ch.stale {
+				asked[c] = true
+				rosters = append(rosters, c)
+			}
 		}
 	}
 	for _, d := range b.sends {
@@ -184,10 +239,15 @@ func (s *strand) learn(ctx context.Context, b *batch, todo []*send) error {
 			s.ends.Add(c, ending{last: lasts[c], low: low, high: high})
 		}
 	}
+	if len(rosters) > 0 {
+		if err := s.learnRosters(ctx, rosters); err != nil {
+			return err
+		}
+	}
 	var empty []im.NewConversation
 	clear(asked)
 	for _, d := range todo {
-		if e, _ := s.ends.Get(d.conv); e.last.Seq == 0 && !asked[d.conv] {
+		if e, _ := s.ends.Get(d.conv); e.last.Seq == 0 && !asked[d.conv] && d.room == nil { // a channel's are made with it
 			asked[d.conv] = true
 			empty = append(empty, im.NewConversation{ID: d.conv, Members: e.members()})
 		}

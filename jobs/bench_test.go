@@ -59,6 +59,19 @@ func (*still) FindStored(context.Context, []im.SendKey) (map[im.SendKey]im.Store
 func (*still) ChangeBasis(context.Context, []im.ChangeKey, []im.Place, []im.ReactionKey) (im.ChangeBasis, error) {
 	return im.ChangeBasis{}, nil
 }
+func (*still) Rosters(context.Context, []im.ConversationID) (map[im.ConversationID]im.Roster, error) {
+	return nil, nil
+}
+func (*still) RosterPage(context.Context, im.ConversationID, im.UserID, int) ([]im.RosterMember, error) {
+	return nil, nil
+}
+func (*still) Moved(context.Context, im.ConversationID, im.Seq, []im.UserID, im.UserID, int) ([]im.Member, error) {
+	return nil, nil
+}
+func (*still) Authors(context.Context, im.ConversationID, im.Seq, im.Seq) ([]im.UserID, error) {
+	return nil, nil
+}
+func (*still) GroupSize(context.Context, im.GroupID) (int, error)              { return 0, nil }
 func (*still) ApplyChanges(context.Context, im.ChangeSet) error                { return nil }
 func (*still) HideMessages(context.Context, im.Hide) ([]im.Hidden, error)      { return nil, nil }
 func (*still) EnsureConversations(context.Context, []im.NewConversation) error { return nil }

@@ -28,6 +28,9 @@ func (c *change) err() error {
 	return c.ref.Outcome.Err()
 }
 
+// recalled says that the message is gone.
+func (c *change) recalled() bool { return c.message != nil && c.message.RecalledAt != 0 }
+
 // place is the message that the change is about.
 func (c *change) place() im.Place { return im.Place{Conversation: c.conv, Seq: c.ref.Seq} }
 
@@ -158,13 +161,25 @@ func (d *decision) message(p im.Place) *im.Message {
 	return &m
 }
 
+// may says whether the message is the actor's to change so: others react to it, and an
+// admin takes back what members have said.
+func (c *change) may(m *im.Message) bool {
+	switch c.task.Kind {
+	case im.ChangeRecall:
+		return m.Sender.ID == c.task.Actor || c.task.Manages && m.Sender.ID != im.SystemUser
+	case im.ChangeEdit:
+		return m.Sender.ID == c.task.Actor
+	}
+	return true
+}
+
 // number gives c the next number and does what it says, or notes why that cannot be.
 func (d *decision) number(c *change) {
 	d.basis.Last[c.conv]++
 	c.ref = im.ChangeRef{Change: d.basis.Last[c.conv], Seq: c.task.Seq, Hash: c.task.Hash}
 	m := d.message(c.place())
 	switch {
-	case m == nil, (c.task.Kind == im.ChangeRecall || c.task.Kind == im.ChangeEdit) && m.Sender.ID != c.task.Actor:
+	case m == nil, !c.may(m):
 		c.ref.Outcome = im.ChangeNoMessage
 	case m.RecalledAt != 0:
 		c.ref.Outcome = im.ChangeRecalled

@@ -3,6 +3,8 @@ package jobs
 import (
 	"fmt"
 	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
 )
 
 // Config sizes the worker pool. A zero field means the default.
@@ -25,6 +27,13 @@ type Config struct {
 	// Lasts bounds the conversations whose end a partition remembers (default 20,000,
 	// about 200 bytes each); another costs one look into MySQL.
 	Lasts int
+	// MergeAbove is how many members a channel may have whose lists are written with each
+	// message (default 500); a larger one is merged at read from then on, for ever. -1
+	// merges every channel.
+	MergeAbove int
+	// RosterMembers bounds the members of channels that a partition remembers (default
+	// 200,000, of 16 bytes each); another channel costs one look into MySQL.
+	RosterMembers int
 	// CommitEvery is the shortest time between two offset commits of a partition
 	// (default 200 ms), CursorsEvery between two writes of its cursor moves (default
 	// 1 s). CursorsWaiting is how many moves may wait before they are written at once
@@ -76,6 +85,8 @@ func (c Config) WithDefaults() Config {
 	number(&c.WindowRecords, 4000)
 	number(&c.WindowBytes, 8<<20)
 	number(&c.Lasts, 20_000)
+	number(&c.MergeAbove, 500)
+	number(&c.RosterMembers, 200_000)
 	span(&c.CommitEvery, 200*time.Millisecond)
 	span(&c.CursorsEvery, time.Second)
 	number(&c.CursorsWaiting, 5000)
@@ -91,6 +102,9 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
+// merges says whether a channel of n members is merged at read.
+func (c Config) merges(n int) bool { return n > c.MergeAbove }
+
 // Validate names the first bad field.
 func (c Config) Validate() error {
 	c = c.WithDefaults()
@@ -105,6 +119,8 @@ func (c Config) Validate() error {
 		{"window_records", c.WindowRecords, 1, 1_000_000},
 		{"window_bytes", c.WindowBytes, 64 << 10, 1 << 30},
 		{"lasts", c.Lasts, 64, 10_000_000},
+		{"merge_above", c.MergeAbove, -1, im.MaxGroupMembers},
+		{"roster_members", c.RosterMembers, 1000, 100_000_000},
 		{"cursors_waiting", c.CursorsWaiting, 1, 1_000_000},
 		{"unknown_attempts", c.UnknownAttempts, 1, 1000},
 	} {

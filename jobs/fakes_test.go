@@ -74,6 +74,8 @@ type world struct {
 	uncounted map[im.UncountedSeq]bool // in MySQL
 	indexed   map[im.UncountedSeq]bool // in Redis
 
+	fakeGroups
+
 	states   map[memberKey]im.ConversationState
 	offline  map[memberKey]map[im.Seq]im.MessageID
 	sessions map[im.UserID][]im.SessionRef
@@ -84,7 +86,8 @@ type world struct {
 
 func newWorld(seed uint64) *world {
 	return &world{
-		chance: newChance(seed), rows: make(map[im.ConversationID][]im.Message), keys: make(map[im.SendKey]im.StoredRef),
+		fakeGroups: newFakeGroups(),
+		chance:     newChance(seed), rows: make(map[im.ConversationID][]im.Message), keys: make(map[im.SendKey]im.StoredRef),
 		changes: make(map[im.ConversationID][]im.StoredChange), changed: make(map[im.ChangeKey]im.ChangeRef),
 		reactions: make(map[im.ReactionKey]uint64), former: make(map[im.Place][]im.FormerContent), deleted: make(map[memberKey][]im.Hidden),
 		uncounted: make(map[im.UncountedSeq]bool), indexed: make(map[im.UncountedSeq]bool),
@@ -145,13 +148,16 @@ func (w *world) InsertMessages(ctx context.Context, rows []im.Message) error {
 		if w.ids[m.ID] {
 			return &im.DuplicateError{Key: im.DuplicateMessageID, Cause: errors.New("dup")}
 		}
-		if w.known[m.Conversation] == nil {
+		if w.known[m.Conversation] == nil && w.channels[m.Conversation] == nil {
 			w.wrongf("%s got a message before its rows", m.Conversation)
 		}
 	}
 	for _, m := range rows {
 		if old := w.rows[m.Conversation]; len(old) > 0 && old[len(old)-1].ID >= m.ID {
 			w.wrongf("%s: message ID not later than the one before", m.Conversation)
+		}
+		if m.Membership != nil {
+			w.enroll(m)
 		}
 		w.rows[m.Conversation] = append(w.rows[m.Conversation], m)
 		switch m.Uncounted {
@@ -222,6 +228,13 @@ func (w *world) MoveCursors(ctx context.Context, moves []im.CursorMove) error {
 	defer w.mu.Unlock()
 	for _, m := range moves {
 		key := memberKey{m.Conversation, m.User}
+		if isChannel(key.conv) {
+			if row, there := w.members[key]; there { // who was never in has no row
+				row.Delivered, row.Read = max(row.Delivered, m.Delivered), max(row.Read, m.Read)
+				w.members[key] = row
+			}
+			continue
+		}
 		row := w.cursors[key]
 		row.Conversation, row.User = m.Conversation, m.User
 		row.Delivered, row.Read = max(row.Delivered, m.Delivered), max(row.Read, m.Read)
@@ -302,6 +315,7 @@ func (w *world) Project(ctx context.Context, p im.Projection) error {
 			w.wrongf("%v projected as uncounted before it was stored", u)
 		}
 	}
+	w.raiseGroups(p)
 	for _, u := range p.Users {
 		key := memberKey{u.State.Conversation, u.User}
 		s := w.states[key]
@@ -356,7 +370,7 @@ func (w *world) Publish(ctx context.Context, batches map[im.NodeID][]byte) error
 			w.wrongf("publish: %v", err)
 		}
 		for _, d := range all {
-			if d.Seq != 0 && int(d.Seq) > len(w.rows[d.Conversation]) {
+			if d.Seq != 0 && int(d.Seq) > len(w.rows[d.Conversation]) || int(max(d.About, d.Version)) > len(w.rows[d.Room]) {
 				w.wrongf("%s: seq %d pushed before it was stored", d.Conversation, d.Seq)
 			}
 		}
@@ -555,7 +569,7 @@ func (w *world) covers(records []queue.Record) {
 			if _, dead := w.deadKeys[key]; !ok && !dead {
 				w.wrongf("offset %d committed: %v neither stored nor parked", r.Offset, key)
 			}
-			if ok && t.AdvanceRead && ref.Hash == t.Hash && w.cursors[memberKey{key.Conversation, key.Sender}].Read < ref.Seq {
+			if ok && t.AdvanceRead && ref.Hash == t.Hash && !isChannel(key.Conversation) && w.cursors[memberKey{key.Conversation, key.Sender}].Read < ref.Seq {
 				w.wrongf("offset %d committed: own cursor of %v not in MySQL", r.Offset, key)
 			}
 		}
@@ -574,7 +588,7 @@ func quickConfig() Config {
 func newTestRunner(t testing.TB, cfg Config, w *world, steps func(string) error) *Runner {
 	t.Helper()
 	r, err := NewRunner(cfg, Deps{
-		Archive: w, Nodes: w, Projector: w, Sessions: w, Bus: w, Steps: steps,
+		Archive: w, Nodes: w, Projector: w, Sessions: w, Rooms: w, Bus: w, Steps: steps,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {

@@ -7,21 +7,23 @@ import (
 )
 
 type metrics struct {
-	messages  *prometheus.CounterVec
-	receipts  *prometheus.CounterVec
-	changes   *prometheus.CounterVec
-	steps     *prometheus.HistogramVec
-	batch     prometheus.Histogram
-	busy      prometheus.Gauge
-	waits     *prometheus.CounterVec
-	rounds    *prometheus.CounterVec
-	doubts    prometheus.Counter
-	pushes    *prometheus.CounterVec
-	pushLost  *prometheus.CounterVec
-	stalls    prometheus.Counter
-	leases    *prometheus.CounterVec
-	cursors   prometheus.Counter
-	abandoned prometheus.Counter
+	messages *prometheus.CounterVec
+	receipts *prometheus.CounterVec
+	changes  *prometheus.CounterVec
+	steps    *prometheus.HistogramVec
+	batch    prometheus.Histogram
+	busy     prometheus.Gauge
+	waits    *prometheus.CounterVec
+	rounds   *prometheus.CounterVec
+	doubts   prometheus.Counter
+	pushes   *prometheus.CounterVec
+	// roomMessages beside pushes{kind="message_room"}: deliveries to nodes per channel message.
+	roomMessages prometheus.Counter
+	pushLost     *prometheus.CounterVec
+	stalls       prometheus.Counter
+	leases       *prometheus.CounterVec
+	cursors      prometheus.Counter
+	abandoned    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -42,18 +44,19 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "curlew_jobs_batch_records", Help: "Records in one batch of a strand.", Buckets: prometheus.ExponentialBuckets(1, 2, 11),
 		}),
-		busy:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_jobs_busy_strands", Help: "Strands at work."}),
-		waits:     counters("store_waits_total", "Attempts that found a store away or failing, by what was tried.", "op"),
-		rounds:    counters("insert_conflicts_total", "Inserts that met a unique key, by key.", "key"),
-		doubts:    counter("doubts_total", "Batches that Redis did not take: a row of doubt was written instead."),
-		pushes:    counters("pushes_total", "Frames published, per node, by kind.", "kind"),
-		pushLost:  counters("push_errors_total", "Batches whose pushes were given up, by step.", "step"),
-		stalls:    counter("stalls_total", "Times this process left the group because it made no progress."),
-		leases:    counters("node_leases_total", "Node leases by event: taken, lost.", "event"),
-		cursors:   counter("cursor_moves_total", "Cursor moves written to MySQL."),
-		abandoned: counter("abandoned_records_total", "Records taken and left to the next owner, when draining took too long."),
+		busy:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_jobs_busy_strands", Help: "Strands at work."}),
+		waits:        counters("store_waits_total", "Attempts that found a store away or failing, by what was tried.", "op"),
+		rounds:       counters("insert_conflicts_total", "Inserts that met a unique key, by key.", "key"),
+		doubts:       counter("doubts_total", "Batches that Redis did not take: a row of doubt was written instead."),
+		pushes:       counters("pushes_total", "Frames published, per node, by kind.", "kind"),
+		roomMessages: counter("room_messages_total", "Messages of channels that had a member online."),
+		pushLost:     counters("push_errors_total", "Batches whose pushes were given up, by step.", "step"),
+		stalls:       counter("stalls_total", "Times this process left the group because it made no progress."),
+		leases:       counters("node_leases_total", "Node leases by event: taken, lost.", "event"),
+		cursors:      counter("cursor_moves_total", "Cursor moves written to MySQL."),
+		abandoned:    counter("abandoned_records_total", "Records taken and left to the next owner, when draining took too long."),
 	}
-	reg.MustRegister(m.messages, m.receipts, m.changes, m.steps, m.batch, m.busy, m.waits, m.rounds, m.doubts, m.pushes, m.pushLost,
+	reg.MustRegister(m.messages, m.receipts, m.changes, m.steps, m.batch, m.busy, m.waits, m.rounds, m.doubts, m.pushes, m.roomMessages, m.pushLost,
 		m.stalls, m.leases, m.cursors, m.abandoned)
 	return m
 }

@@ -14,26 +14,43 @@ import (
 // for bugs, and for records that somebody else put into the topic.
 func storable(t *im.Task) error {
 	low, high, direct := t.Conversation.Direct()
-	if !direct || high == im.SystemUser {
-		return fmt.Errorf("%w: not a one-to-one conversation", im.ErrUnstorable)
-	}
 	s, c, h := t.Send, t.Change, t.Hide
 	switch {
+	case direct && high == im.SystemUser:
+		return fmt.Errorf("%w: nobody's conversation", im.ErrUnstorable)
+	case !direct: // who is in it the table says
 	case c != nil && c.Actor != low && c.Actor != high, h != nil && h.User != low && h.User != high:
 		return fmt.Errorf("%w: who asks is not in the conversation", im.ErrUnstorable)
+	case s != nil && s.Sender.ID != low && s.Sender.ID != high:
+		return fmt.Errorf("%w: the sender is not in the conversation", im.ErrUnstorable)
+	}
+	switch {
 	case c != nil && !c.Kind.Known():
 		return fmt.Errorf("%w: unknown kind of change", im.ErrUnstorable)
 	case c != nil && c.Kind == im.ChangeEdit && !json.Valid(c.Content):
 		return fmt.Errorf("%w: content is not JSON", im.ErrUnstorable)
 	case s == nil:
-	case s.Sender.ID != low && s.Sender.ID != high:
-		return fmt.Errorf("%w: the sender is not in the conversation", im.ErrUnstorable)
 	case !s.Type.Known():
 		return fmt.Errorf("%w: unknown message type", im.ErrUnstorable)
 	case !json.Valid(s.Content):
 		return fmt.Errorf("%w: content is not JSON", im.ErrUnstorable)
+	case s.Membership == nil:
+	case direct || s.Type != im.TypeNotice || s.Sender.ID != im.SystemUser:
+		return fmt.Errorf("%w: a membership in what is no notice of a channel", im.ErrUnstorable)
+	case len(s.Membership.Join)+len(s.Membership.Leave) > im.MaxMembersPerCall+1:
+		return fmt.Errorf("%w: more members than one call may move", im.ErrUnstorable)
 	}
 	return nil
+}
+
+// disown makes poison of the records of channels that do not exist: a notice is told to
+// the log only once its channel does.
+func disown(items []*item, absent *absentError) {
+	for _, it := range items {
+		if it.poison == nil && absent.convs[it.task.Conversation] {
+			it.poison = fmt.Errorf("%w: no such channel", im.ErrUnstorable)
+		}
+	}
 }
 
 // giveUp ends a record that failed too often. Where its message is in the table all the

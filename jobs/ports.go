@@ -36,6 +36,11 @@ type Archive interface {
 	Rosters(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID]im.Roster, error)
 	// RosterPage is the members of a channel by user, from above after.
 	RosterPage(ctx context.Context, c im.ConversationID, after im.UserID, limit int) ([]im.RosterMember, error)
+	// Moved are the members whom the notice at seq let in or out, as their rows are now,
+	// by user, from above after; of users only, where some are named.
+	Moved(ctx context.Context, c im.ConversationID, seq im.Seq, users []im.UserID, after im.UserID, limit int) ([]im.Member, error)
+	// GroupSize is how many members a group has; 0 where there is none.
+	GroupSize(ctx context.Context, g im.GroupID) (int, error)
 	// Authors are the senders of the messages first to last, in their order; at most 512.
 	Authors(ctx context.Context, c im.ConversationID, first, last im.Seq) ([]im.UserID, error)
 	// MoveCursors raises cursors, never lowers them; one statement for all.

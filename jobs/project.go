@@ -23,6 +23,11 @@ func newRaiser(size int) *raiser {
 
 func (r *raiser) projection() im.Projection { return r.p }
 
+func (r *raiser) reset() {
+	clear(r.at)
+	r.p = im.Projection{}
+}
+
 // of is the entry of one user in one conversation; nil for the system, whose lists
 // nobody reads. It is good until the next call.
 func (r *raiser) of(u im.UserID, c im.ConversationID) *im.UserRaise {
@@ -64,11 +69,16 @@ func (r *raiser) message(d *send, low, high im.UserID) {
 	if high != low {
 		each(high)
 	}
+	r.uncounted(d)
+}
+
+// uncounted notes that a message does not count, and what a retry of it is told.
+func (r *raiser) uncounted(d *send) {
 	switch d.task.Uncounted {
 	case im.UncountedForAll:
-		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: d.conv, Seq: seq, User: im.SystemUser})
+		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: d.conv, Seq: d.ref.Seq, User: im.SystemUser})
 	case im.UncountedForSender:
-		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: d.conv, Seq: seq, User: d.key.Sender})
+		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: d.conv, Seq: d.ref.Seq, User: d.key.Sender})
 	}
 	r.p.Hints = append(r.p.Hints, im.Hint{Key: d.key, Ref: d.ref})
 }
@@ -76,7 +86,7 @@ func (r *raiser) message(d *send, low, high im.UserID) {
 // change raises how far the conversation's changes have come, for everyone in it; a
 // recalled message no longer counts.
 func (r *raiser) change(c *change, low, high im.UserID) {
-	recalled := c.message != nil && c.message.RecalledAt != 0
+	recalled := c.recalled()
 	for _, u := range [...]im.UserID{low, high} {
 		if e := r.of(u, c.conv); e != nil {
 			e.State.LastChange = max(e.State.LastChange, c.ref.Change)
@@ -85,7 +95,20 @@ func (r *raiser) change(c *change, low, high im.UserID) {
 			}
 		}
 	}
-	if recalled {
+	r.recall(c)
+}
+
+// changeRoom raises it for a channel.
+func (r *raiser) changeRoom(c *change, up *rise) {
+	up.change = max(up.change, c.ref.Change)
+	if c.recalled() {
+		up.uncounted = max(up.uncounted, c.ref.Seq)
+	}
+	r.recall(c)
+}
+
+func (r *raiser) recall(c *change) {
+	if c.recalled() {
 		r.p.Uncounted = append(r.p.Uncounted, im.UncountedSeq{Conversation: c.conv, Seq: c.ref.Seq, User: im.SystemUser})
 	}
 }
@@ -111,7 +134,9 @@ func (r *raiser) moves(moves []move) {
 		if e := r.of(m.User, m.Conversation); e != nil {
 			e.State.Delivered = max(e.State.Delivered, m.Delivered)
 			e.State.Read = max(e.State.Read, m.Read)
-			e.ClearOffline = max(e.ClearOffline, m.Delivered)
+			if !isChannel(m.Conversation) {
+				e.ClearOffline = max(e.ClearOffline, m.Delivered)
+			}
 		}
 		if e := r.of(m.peer(), m.Conversation); e != nil {
 			e.State.PeerDelivered = max(e.State.PeerDelivered, m.Delivered)
@@ -120,17 +145,28 @@ func (r *raiser) moves(moves []move) {
 	}
 }
 
-// projection is what the batch raises. A duplicate raises the same again ([J4]).
-func (s *strand) projection(b *batch, moves []move) im.Projection {
+// project raises what the batch means. A duplicate raises the same again ([J4]).
+func (s *strand) project(ctx context.Context, b *batch, moves []move) error {
 	r := newRaiser(2*len(b.sends) + 2*len(moves))
+	var rooms rises
 	for _, d := range b.sends {
-		if d.first == nil && (d.fate == stored || d.fate == duplicate) {
+		switch {
+		case d.first != nil || d.fate != stored && d.fate != duplicate:
+		case d.room != nil:
+			if err := s.raiseRoom(ctx, r, rooms.of(d.conv), d); err != nil {
+				return err
+			}
+		default:
 			e, _ := s.ends.Get(d.conv)
 			r.message(d, e.low, e.high)
 		}
 	}
 	for _, c := range b.changes {
-		if !c.conflict {
+		switch {
+		case c.conflict:
+		case isChannel(c.conv):
+			r.changeRoom(c, rooms.of(c.conv))
+		default:
 			e, _ := s.ends.Get(c.conv)
 			r.change(c, e.low, e.high)
 		}
@@ -139,14 +175,17 @@ func (s *strand) projection(b *batch, moves []move) im.Projection {
 		r.hide(h)
 	}
 	r.moves(moves)
-	return r.projection()
+	if err := s.raiseRooms(ctx, r, &rooms); err != nil {
+		return err
+	}
+	return s.r.project(ctx, r.projection())
 }
 
 // project has Redis take p. Where it will not, storing goes on, and a row of doubt in
 // MySQL says that Redis may have missed something; only that row must be written
 // (DESIGN.md, Trust).
 func (r *Runner) project(ctx context.Context, p im.Projection) error {
-	if len(p.Users) == 0 {
+	if len(p.Users)+len(p.Ends)+len(p.Uncounted)+len(p.Hints) == 0 {
 		return nil
 	}
 	err := r.cache.try(func() error {

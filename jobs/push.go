@@ -12,9 +12,11 @@ import (
 type pusher struct {
 	r        *Runner
 	sessions map[im.UserID][]im.SessionRef
+	rooms    map[im.ConversationID][]im.NodeID
 	nodes    map[im.NodeID][]byte
 	large    bool   // one of them is
 	frame    []byte // the last one encoded; add copies it
+	one      []byte // the last delivery for several nodes; copied as well
 	user     [1]im.UserID
 }
 
@@ -23,11 +25,16 @@ type pusher struct {
 // waits for them.
 func (s *strand) push(ctx context.Context, b *batch, moves []move) {
 	p := s.r.newPusher(ctx, s.audience(b, moves))
+	p.readRooms(ctx, b.rooms())
 	for _, d := range b.sends {
 		switch d.fate {
 		case stored, duplicate:
 			p.stored(d)
-			if d.news() {
+			switch {
+			case !d.news():
+			case d.room != nil:
+				p.room(ctx, d)
+			default:
 				e, _ := s.ends.Get(d.conv)
 				p.message(d, e.low, e.high)
 			}
@@ -39,8 +46,12 @@ func (s *strand) push(ctx context.Context, b *batch, moves []move) {
 		p.bound(ctx)
 	}
 	for _, c := range b.changes {
-		e, _ := s.ends.Get(c.conv)
-		p.changed(c, e.low, e.high)
+		if isChannel(c.conv) {
+			p.changed(c, nil, s.rosterOf(c.conv))
+		} else {
+			e, _ := s.ends.Get(c.conv)
+			p.changed(c, []im.UserID{e.low, e.high}, nil)
+		}
 		p.bound(ctx)
 	}
 	for _, h := range b.hides {
@@ -73,8 +84,12 @@ func (s *strand) audience(b *batch, moves []move) []im.UserID {
 		} else {
 			users = append(users, d.key.Sender)
 		}
+		if d.room != nil {
+			users = d.affected(append(users, d.key.Sender))
+		}
 	}
 	for _, c := range b.changes {
+		users = append(users, c.task.Actor)
 		if e, ok := s.ends.Get(c.conv); ok {
 			users = append(users, e.low, e.high)
 		}
@@ -84,7 +99,7 @@ func (s *strand) audience(b *batch, moves []move) []im.UserID {
 	}
 	for i := range moves {
 		if moves[i].receipt {
-			users = append(users, moves[i].low, moves[i].high)
+			users = append(users, moves[i].User, moves[i].peer())
 		}
 	}
 	slices.Sort(users)
@@ -102,17 +117,22 @@ func (r *Runner) newPusher(ctx context.Context, users []im.UserID) *pusher {
 	if len(users) == 0 {
 		return p
 	}
-	err := r.tell(func() error {
+	p.sessions = r.sessions(ctx, users)
+	return p
+}
+
+// sessions are where users are online; nothing where Redis does not say.
+func (r *Runner) sessions(ctx context.Context, users []im.UserID) (found map[im.UserID][]im.SessionRef) {
+	err := r.tell(func() (err error) {
 		call, cancel := context.WithTimeout(ctx, r.cfg.CacheTimeout)
 		defer cancel()
-		found, err := r.deps.Sessions.Sessions(call, users)
-		p.sessions = found
+		found, err = r.deps.Sessions.Sessions(call, users)
 		return err
 	})
 	if err != nil {
 		r.m.pushLost.WithLabelValues("sessions").Inc()
 	}
-	return p
+	return found
 }
 
 // stored tells the sender's devices, and the request that waits for it.

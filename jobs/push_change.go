@@ -7,17 +7,22 @@ import (
 
 // changed tells everyone that a change has its number, and what the message now says.
 // Who asked for it is told what became of it first: a change that could not be made
-// any more is rejected, and still moves everybody's position.
-func (p *pusher) changed(c *change, low, high im.UserID) {
+// any more is rejected, and still moves everybody's position. Everyone are two sides, or
+// who is in the room.
+func (p *pusher) changed(c *change, sides []im.UserID, room *roster) {
 	if err := c.err(); err != nil {
 		p.refused(c.conv, c.task, err)
 		if c.conflict {
 			return // its number is another's
 		}
 	}
-	for i, u := range [...]im.UserID{low, high} {
+	if room != nil {
+		p.changedRoom(c, room)
+		return
+	}
+	for i, u := range sides {
 		waiting := u == c.task.Actor && c.task.Origin.Request != "" && c.err() == nil
-		if i == 1 && high == low || len(p.sessions[u]) == 0 && !waiting {
+		if i == 1 && u == sides[0] || len(p.sessions[u]) == 0 && !waiting {
 			continue
 		}
 		data := protocol.Changed{ConversationID: c.conv, Change: c.ref.Change, Kind: c.task.Kind, UserID: c.task.Actor, Reaction: c.task.Reaction}

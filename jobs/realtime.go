@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -38,7 +39,20 @@ type send struct {
 	first *send // the same key earlier in this batch
 	fate  fate
 	ref   im.StoredRef
+
+	room *inRoom // of a channel
 }
+
+// inRoom is what a send to a channel has beside.
+type inRoom struct {
+	// was and now are who was in the channel before the message and is from it on; of one
+	// that was stored before, was is nil and now is the present.
+	was, now *roster
+	effect   effect // of a notice
+}
+
+// isChannel tells a channel from a one-to-one conversation; the ID is a canonical one.
+func isChannel(c im.ConversationID) bool { return c != "" && c[0] == 'c' }
 
 // process takes a batch the whole way. The order is the contract:
 //
@@ -54,7 +68,14 @@ type send struct {
 func (s *strand) process(ctx context.Context, items []*item, careful bool) error {
 	b := s.sort(items, careful)
 	start := time.Now()
-	if err := s.archive(ctx, b); err != nil {
+	err := s.archive(ctx, b)
+	var absent *absentError
+	if errors.As(err, &absent) {
+		disown(items, absent)
+		b = s.sort(items, true)
+		err = s.archive(ctx, b)
+	}
+	if err != nil {
 		return err
 	}
 	s.r.m.step("archive", start)
@@ -76,14 +97,14 @@ func (s *strand) process(ctx context.Context, items []*item, careful bool) error
 		}
 	}
 
-	moves := s.moves(b)
+	moves := s.moves(ctx, b)
 	s.p.moves.add(moves)
 	if err := s.crash("cursors"); err != nil {
 		return err
 	}
 
 	start = time.Now()
-	if err := s.r.project(ctx, s.projection(b, moves)); err != nil {
+	if err := s.project(ctx, b, moves); err != nil {
 		return err
 	}
 	s.r.m.step("project", start)
@@ -98,6 +119,7 @@ func (s *strand) process(ctx context.Context, items []*item, careful bool) error
 		return err
 	}
 	s.told(moves)
+	s.trim()
 	s.count(b)
 	// Poison in the middle of good records has waited for its turn until here.
 	for _, it := range items {
@@ -121,6 +143,9 @@ func (s *strand) sort(items []*item, careful bool) *batch {
 			t := it.task.Send
 			key := im.SendKey{Conversation: it.task.Conversation, Sender: t.Sender.ID, ClientMsgID: t.ClientMsgID}
 			d := &send{conv: it.task.Conversation, task: t, key: key, first: seen[key]}
+			if isChannel(d.conv) {
+				d.room = new(inRoom)
+			}
 			if d.first == nil {
 				seen[key] = d
 				b.fresh = append(b.fresh, d)

@@ -51,9 +51,12 @@ type move struct {
 	device    im.DeviceID // whose receipt moved it
 	receipt   bool        // not a sender's own cursor: the other side is told
 	readMoved bool
+	// authors said what a member of a channel has received or read by it: they are told
+	// when it is written.
+	authors []im.UserID
 }
 
-// peer is the other side.
+// peer is the other side of a one-to-one conversation; of a channel nobody.
 func (m *move) peer() im.UserID {
 	if m.User == m.low {
 		return m.high
@@ -65,7 +68,7 @@ func (m *move) peer() im.UserID {
 // and receipts, clamped to the end of the conversation; read implies delivered. What
 // moves nothing is left out; a strand that does not know a cursor counts it as moved,
 // since to say so again is harmless.
-func (s *strand) moves(b *batch) []move {
+func (s *strand) moves(ctx context.Context, b *batch) []move {
 	var moves []move
 	at := make(map[memberKey]int)
 	raise := func(conv im.ConversationID, u im.UserID, delivered, read im.Seq, rc *receipt) {
@@ -97,17 +100,22 @@ func (s *strand) moves(b *batch) []move {
 		if rc != nil {
 			m.receipt, m.device = true, rc.device
 			m.readMoved = m.readMoved || read > known.Read
+			m.authors = s.toTell(ctx, m, known)
 			s.r.m.receipts.WithLabelValues("moved").Inc()
 		}
 	}
 	for _, d := range b.sends {
-		if d.task.AdvanceRead && (d.fate == stored || d.fate == duplicate) {
+		if d.task.AdvanceRead && (d.fate == stored || d.fate == duplicate) && (d.room == nil || d.room.now.sees(d.key.Sender, d.ref.Seq)) {
 			raise(d.conv, d.key.Sender, 0, d.ref.Seq, nil)
 		}
 	}
 	for _, rc := range b.receipts.list {
 		e, _ := s.ends.Get(rc.conv)
-		if rc.user != e.low && rc.user != e.high {
+		member := rc.user == e.low || rc.user == e.high
+		if isChannel(rc.conv) {
+			member = s.rosterOf(rc.conv).sees(rc.user, im.MaxID)
+		}
+		if !member {
 			s.r.m.receipts.WithLabelValues("foreign").Inc()
 			continue
 		}
@@ -146,6 +154,7 @@ func (k *moveBook) add(moves []move) {
 		if old, ok := k.moves[key]; ok {
 			m.Delivered = max(m.Delivered, old.Delivered)
 			m.Read = max(m.Read, old.Read)
+			m.authors = union(m.authors, old.authors)
 		}
 		k.moves[key] = m
 	}
@@ -203,6 +212,7 @@ func (p *partition) writeMoves(ctx context.Context) error {
 			p.moves.add(moves)
 			return err
 		}
+		p.tellAuthors(ctx, some)
 		moves = moves[len(some):]
 	}
 	return nil

@@ -23,6 +23,7 @@ type Deps struct {
 	Nodes     Nodes
 	Projector Projector
 	Sessions  Sessions
+	Rooms     Rooms
 	Bus       Bus
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer

@@ -80,7 +80,7 @@ func openStore(t testing.TB, cfg storage.DBConfig) *storage.DB {
 func onStore(t testing.TB, cfg Config, w *world, db *storage.DB, cluster *queue.Cluster, steps func(string) error) *Runner {
 	t.Helper()
 	r, err := NewRunner(cfg, Deps{
-		Queue: cluster, Archive: db, Nodes: db, Projector: nowhere{}, Sessions: w, Bus: nowhere{}, Steps: steps,
+		Queue: cluster, Archive: db, Nodes: db, Projector: nowhere{}, Sessions: w, Rooms: w, Bus: nowhere{}, Steps: steps,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {

@@ -20,7 +20,8 @@ type item struct {
 	poison error // not nil: the record is no task, or one that can never be done
 }
 
-// ending is what a strand remembers of a conversation: its end, and whose it is.
+// ending is what a strand remembers of a conversation: its end, and whose it is, where it
+// is a one-to-one.
 type ending struct {
 	last      im.LastRef
 	low, high im.UserID
@@ -44,13 +45,25 @@ type strand struct {
 
 	ends    *simplelru.LRU[im.ConversationID, ending]
 	cursors *simplelru.LRU[memberKey, im.CursorMove] // as far as told; absent: unknown
+
+	// channels are of conversations in ends, and go with them: who reads an end anew must
+	// read the roster after it.
+	channels      *simplelru.LRU[im.ConversationID, *channel]
+	held, maxHeld int // their cost together
 }
 
 func newStrand(p *partition) *strand {
-	size := max(p.r.cfg.Lasts/p.r.cfg.Strands, 2*p.r.cfg.Batch)       // a batch always fits
-	ends, _ := simplelru.NewLRU[im.ConversationID, ending](size, nil) // fails for size <= 0 only
-	cursors, _ := simplelru.NewLRU[memberKey, im.CursorMove](2*size, nil)
-	return &strand{p: p, r: p.r, ends: ends, cursors: cursors}
+	size := max(p.r.cfg.Lasts/p.r.cfg.Strands, 2*p.r.cfg.Batch) // a batch always fits
+	s := &strand{p: p, r: p.r, maxHeld: p.r.cfg.RosterMembers / p.r.cfg.Strands}
+	// They fail for size <= 0 only.
+	s.cursors, _ = simplelru.NewLRU[memberKey, im.CursorMove](2*size, nil)
+	s.channels, _ = simplelru.NewLRU(size, func(_ im.ConversationID, ch *channel) { s.held -= ch.cost() })
+	s.ends, _ = simplelru.NewLRU(size, func(c im.ConversationID, _ ending) {
+		if isChannel(c) {
+			s.channels.Remove(c)
+		}
+	})
+	return s
 }
 
 // run takes what is queued, up to a batch, and works on it. More than that lines up

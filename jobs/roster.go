@@ -1,0 +1,192 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// roster is who is in a channel at one point of its conversation. It is never written
+// to: a notice makes another.
+type roster struct {
+	version im.Seq // of the last notice that changed it
+	merged  bool   // merged at read: nobody's list is written, and members is empty
+	members []im.RosterMember
+}
+
+// first is where u begins to see; false: not a member.
+func (r *roster) first(u im.UserID) (im.Seq, bool) {
+	i, ok := slices.BinarySearchFunc(r.members, u, func(m im.RosterMember, u im.UserID) int { return int(int64(m.User) - int64(u)) })
+	if !ok {
+		return 0, false
+	}
+	return r.members[i].First, true
+}
+
+// sees says whether u is to be told of the message at seq. Of a merged channel it is
+// not known: logic has asked.
+func (r *roster) sees(u im.UserID, seq im.Seq) bool {
+	if r.merged {
+		return true
+	}
+	first, in := r.first(u)
+	return in && first <= seq
+}
+
+// after is the roster once the notice at seq stands. Whom JoinAll lets in only the table
+// can say.
+func (r *roster) after(m *im.Membership, seq im.Seq) *roster {
+	if !m.Moves() {
+		return r
+	}
+	next := &roster{version: seq, merged: r.merged}
+	if r.merged || m.LeaveAll {
+		return next
+	}
+	next.members = make([]im.RosterMember, 0, len(r.members)+len(m.Join))
+	for _, old := range r.members {
+		if !slices.Contains(m.Leave, old.User) {
+			next.members = append(next.members, old)
+		}
+	}
+	for _, u := range m.Join {
+		if _, in := next.first(u); !in {
+			first := seq
+			if m.History {
+				first = 1 // but for who was in before: see channel.stale
+			}
+			i, _ := slices.BinarySearchFunc(next.members, u, func(m im.RosterMember, u im.UserID) int { return int(int64(m.User) - int64(u)) })
+			next.members = slices.Insert(next.members, i, im.RosterMember{User: u, First: first})
+		}
+	}
+	return next
+}
+
+// channel is what a strand remembers of a channel beside its end.
+type channel struct {
+	roster *roster
+	// stale says that only the table knows the roster exactly: it is read again before the
+	// next use.
+	stale   bool
+	authors authors
+}
+
+// cost is the size of a channel in members of 16 bytes.
+func (c *channel) cost() int { return 1 + len(c.roster.members) + len(c.authors.users)/2 }
+
+// absentError says that there are no such channels.
+type absentError struct{ convs map[im.ConversationID]bool }
+
+func (e *absentError) Error() string {
+	return fmt.Sprintf("%d channels that do not exist", len(e.convs))
+}
+
+// rosterOf is who is in a channel now; learnRosters has made it known.
+func (s *strand) rosterOf(c im.ConversationID) *roster {
+	ch, ok := s.channels.Get(c)
+	if !ok {
+		panic("a channel whose roster was not learned")
+	}
+	return ch.roster
+}
+
+// keep remembers a channel's roster.
+func (s *strand) keep(c im.ConversationID, r *roster, stale bool) *channel {
+	ch, ok := s.channels.Get(c)
+	if ok {
+		s.held -= ch.cost()
+	} else {
+		ch = &channel{}
+		s.channels.Add(c, ch)
+	}
+	ch.roster, ch.stale = r, stale
+	s.held += ch.cost()
+	return ch
+}
+
+// trim forgets the channels used longest ago where they are too large together. It runs
+// between batches: what one needs must outlive it.
+func (s *strand) trim() {
+	for s.held > s.maxHeld && s.channels.Len() > 0 {
+		s.channels.RemoveOldest()
+	}
+}
+
+// rostersPerRead bounds one read of rosters: 100 of 500 members are 50,000 rows.
+const rostersPerRead = 100
+
+// learnRosters makes the strand know who is in the channels. It comes after their ends
+// were read: a roster may be newer than the end, and then the insert meets a row, but
+// never older. What does not exist is an absentError.
+func (s *strand) learnRosters(ctx context.Context, convs []im.ConversationID) error {
+	absent := make(map[im.ConversationID]bool)
+	for part := range slices.Chunk(convs, rostersPerRead) {
+		found, err := untilStore(ctx, s.r, "rosters", func(ctx context.Context) (map[im.ConversationID]im.Roster, error) {
+			return s.r.deps.Archive.Rosters(ctx, part)
+		})
+		if err != nil {
+			return err
+		}
+		for _, c := range part {
+			r, ok := found[c]
+			if !ok {
+				absent[c] = true
+				continue
+			}
+			s.keep(c, &roster{version: r.Version, merged: r.Merged, members: r.Members}, false)
+		}
+	}
+	if len(absent) > 0 {
+		return &absentError{absent}
+	}
+	return nil
+}
+
+// enter gives a send to a channel its rosters before and from its place on, and says
+// what the table is to write with it. size is how many members the group of a JoinAll
+// has.
+func (s *strand) enter(d *send, r *roster, seq im.Seq, size int) *im.Membership {
+	d.room.was, d.room.now = r, r
+	if d.task.Membership == nil {
+		return nil
+	}
+	m := *d.task.Membership
+	d.room.now = r.after(&m, seq)
+	if m.JoinAll {
+		m.Merge = !r.merged && s.r.cfg.merges(max(size, len(d.room.now.members)))
+	} else {
+		m.Merge = !r.merged && len(m.Join) > 0 && s.r.cfg.merges(len(d.room.now.members))
+	}
+	if m.Merge {
+		d.room.now = &roster{version: seq, merged: true}
+	}
+	return &m
+}
+
+// opaque says that the roster after m is not what after says, but for who joins it.
+func opaque(m *im.Membership, r *roster) bool {
+	return m != nil && !r.merged && (m.JoinAll || m.History && len(m.Join) > 0)
+}
+
+// cutAtJoinAll ends what is inserted at once with the first notice by which everyone
+// joins: who is meant by what follows must be read first.
+func cutAtJoinAll(todo []*send) (now, rest []*send, all *im.Membership) {
+	for i, d := range todo {
+		if m := d.task.Membership; m != nil && m.JoinAll {
+			return todo[:i+1], todo[i+1:], m
+		}
+	}
+	return todo, nil, nil
+}
+
+// groupSize is how many members a group has, where the answer may merge a channel.
+func (s *strand) groupSize(ctx context.Context, m *im.Membership) (int, error) {
+	if m == nil || s.r.cfg.MergeAbove < 0 {
+		return 0, nil
+	}
+	return untilStore(ctx, s.r, "group_size", func(ctx context.Context) (int, error) {
+		return s.r.deps.Archive.GroupSize(ctx, m.Group)
+	})
+}

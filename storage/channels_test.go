@@ -13,22 +13,21 @@ type fakeChannel struct {
 	merged   bool // at read: what it projects is its end, and not its members' states
 	change   uint64
 	closed   im.Seq
-	mentions []im.UncountedSeq    // SystemUser: of all
-	left     map[im.UserID]uint64 // the last change when they left
+	mentions []im.UncountedSeq // SystemUser: of all
 }
 
 // channel makes one; the first who join see its first message.
 func (f *fakeRecord) channel(c im.ConversationID, merged bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.channels[c] = &fakeChannel{merged: merged, left: map[im.UserID]uint64{}}
+	f.channels[c] = &fakeChannel{merged: merged}
 }
 
 // show puts into a state what MySQL says of a channel; of who has left, as it was then.
 func (ch *fakeChannel) show(s *im.ConversationState, m *im.Member, messages []fakeMessage) {
 	s.Joined, s.Merged, s.LastChange = m.Joined, ch.merged, ch.change
 	if !m.In() {
-		s.LastSeq, s.LastID, s.LastChange = m.Leave, messages[m.Leave-1].id, ch.left[m.User]
+		s.LastSeq, s.LastID = m.Leave, messages[m.Leave-1].id
 	}
 	for _, n := range ch.mentions {
 		if n.User == im.SystemUser || n.User == m.User {
@@ -41,6 +40,9 @@ func (ch *fakeChannel) show(s *im.ConversationState, m *im.Member, messages []fa
 func visible(s im.ConversationState) im.ConversationState {
 	if isChannel(s.Conversation) {
 		s.LastMention, s.LastUncounted, s.Merged = s.Mentioned(), 0, false
+		if !s.In() {
+			s.LastChange = 0 // there is nothing more for them to learn
+		}
 	}
 	return s
 }
@@ -173,7 +175,6 @@ func (f *fakeRecord) leave(c im.ConversationID, users ...im.UserID) im.Projectio
 	some := map[im.UserID]im.ConversationState{}
 	for _, u := range users {
 		f.member(u, c).Leave = end.LastSeq
-		f.channels[c].left[u] = f.channels[c].change
 		some[u] = im.ConversationState{LastSeq: end.LastSeq, LastID: end.LastID, Leave: end.LastSeq, LastUncounted: end.LastSeq}
 	}
 	return f.projectChannel(end, some, []im.UncountedSeq{{Conversation: c, Seq: end.LastSeq}})
@@ -192,7 +193,6 @@ func (f *fakeRecord) dissolve(c im.ConversationID) im.Projection {
 	end.LastUncounted, end.Closed = end.LastSeq, end.LastSeq
 	for _, u := range f.roster(c) {
 		f.member(u, c).Leave = end.LastSeq
-		f.channels[c].left[u] = f.channels[c].change
 	}
 	f.channels[c].closed = end.LastSeq
 	return f.projectChannel(end, nil, []im.UncountedSeq{{Conversation: c, Seq: end.LastSeq}})

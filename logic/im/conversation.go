@@ -85,9 +85,10 @@ func (s ConversationState) Base() Seq {
 	return b
 }
 
-// Mentioned is the seq of the last mention that the user has not read; 0 for none.
+// Mentioned is the seq of the last mention that the user has not read; 0 for none, and
+// where they have left: a channel that is merged at read no longer tells them.
 func (s ConversationState) Mentioned() Seq {
-	if s.LastMention > s.Base() && s.LastMention <= s.Top() {
+	if s.In() && s.LastMention > s.Base() && s.LastMention <= s.Top() {
 		return s.LastMention
 	}
 	return 0

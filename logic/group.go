@@ -126,7 +126,9 @@ func (s *Service) changeGroup(ctx context.Context, who im.Identity, kind string,
 	s.members.cut(done.Group.ID)
 	told := s.tellOps(start, done.Ops)
 	answer := protocol.GroupChanged{Group: s.viewAfter(ctx, who.User, done.Group)}
-	answer.Applied = told.wait(ctx)
+	if answer.Applied = told.wait(ctx); answer.Applied {
+		s.members.cut(done.Group.ID) // who joined by it is in it only now
+	}
 	return answer, nil
 }
 

@@ -12,6 +12,10 @@ import (
 // from before are not used: those of the last minute, at a hundred changes a second.
 const cutsKept = 10_000
 
+// noPart is how much sooner a copy that says no is read anew: who was let in, and told
+// so by another process, is not to be refused.
+const noPart = 8
+
 // seatKey names a copy of a seat.
 type seatKey struct {
 	user im.UserID
@@ -40,7 +44,7 @@ func (m *membership) Seat(ctx context.Context, u im.UserID, c im.ConversationID)
 	known, found := m.seats.Get(k)
 	found = found && m.holds(known)
 	age := m.now().Sub(known.at)
-	if found && age < m.ttl {
+	if found && (age < m.ttl && known.In || age < m.ttl/noPart) {
 		return known.seated()
 	}
 	var err error = im.ErrStore

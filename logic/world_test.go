@@ -63,6 +63,9 @@ type world struct {
 	changing []im.SettingsChange
 	only     im.ListFilter
 	drafted  map[im.ConversationID]im.Draft
+	// meanwhile is what happens while a call is answered.
+	meanwhile map[string]func()
+	since     []im.Position // asked of Changes
 }
 
 const (
@@ -127,8 +130,11 @@ func (w *world) pass(d time.Duration) { w.set(func() { w.now = w.now.Add(d) }) }
 func (w *world) called(ctx context.Context, name string) error {
 	w.mu.Lock()
 	w.calls[name]++
-	hang, err := w.hang[name], w.fail[name]
+	hang, err, meanwhile := w.hang[name], w.fail[name], w.meanwhile[name]
 	w.mu.Unlock()
+	if meanwhile != nil {
+		meanwhile()
+	}
 	if hang {
 		<-ctx.Done()
 		return ctx.Err()
@@ -208,7 +214,8 @@ func (w *world) ListOnly(ctx context.Context, u im.UserID, only im.ListFilter, b
 	return w.List(ctx, u, before, limit)
 }
 
-func (w *world) Changes(ctx context.Context, _ im.UserID, _ im.Position, _ int) (im.Changes, error) {
+func (w *world) Changes(ctx context.Context, _ im.UserID, since im.Position, _ int) (im.Changes, error) {
+	w.since = append(w.since, since)
 	err := w.called(ctx, "Changes")
 	return w.changes, err
 }

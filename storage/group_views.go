@@ -173,7 +173,7 @@ func (db *DB) ChannelInfos(ctx context.Context, convs []im.ConversationID) (info
 			i.ID, i.GroupMain = im.ChannelConversation(n), im.ChannelConversation(main)
 			infos[i.ID] = i
 			return struct{}{}, err
-		}, "SELECT c.id, c.group_id, c.name, c.private, c.removed, c.created_at, g.name, g.avatar, g.main_channel"+
+		}, "SELECT c.id, c.group_id, c.name, c.private, c.removed <> 0 OR g.dissolved <> 0, c.created_at, g.name, g.avatar, g.main_channel"+
 			" FROM channels c JOIN chat_groups g ON g.id = c.group_id WHERE c.id IN "+in(len(part)), part...)
 		if err != nil {
 			return nil, err

@@ -33,12 +33,12 @@ func (db *DB) noteHidden(ctx context.Context, q querier, u, hidden im.UserID) er
 	return err
 }
 
-// noteParted tells two that they are strangers again, unless a conversation is left
-// to them.
+// noteParted tells two that they are strangers again, unless a conversation or a small
+// group is left to them.
 func (db *DB) noteParted(ctx context.Context, tx *sql.Tx, a, b im.UserID) error {
 	var shared bool
-	err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM members WHERE user_id = ? AND conversation = ?)",
-		a, im.DirectConversation(a, b)).Scan(&shared)
+	err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM members WHERE user_id = ? AND conversation = ?) OR EXISTS ("+smallGroup+" AND b.user_id = ?)",
+		a, im.DirectConversation(a, b), a, b).Scan(&shared)
 	if err != nil || shared {
 		return err
 	}

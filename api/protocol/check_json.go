@@ -37,6 +37,7 @@ var keyNames = [...]string{
 	"client_msg_id", "message_id", "device", "token", "refresh_token", "seq", "before_seq", "after_seq", "around",
 	"delivered_seq", "read_seq", "hidden_seq", "up_to_seq", "epoch", "version", "limit", "users",
 	"client_change_id", "after_change", "base_change", "reply_to", "forward", "mentions", "seqs",
+	"user_ids", "members", "role", "until", "client_group_id", "merged_at", "mentions_all",
 	"content", "text",
 }
 

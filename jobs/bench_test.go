@@ -71,6 +71,9 @@ func (*still) Moved(context.Context, im.ConversationID, im.Seq, []im.UserID, im.
 func (*still) Authors(context.Context, im.ConversationID, im.Seq, im.Seq) ([]im.UserID, error) {
 	return nil, nil
 }
+func (*still) Member(context.Context, im.ConversationID, im.UserID) (im.Member, error) {
+	return im.Member{}, im.ErrNotFound
+}
 func (*still) GroupSize(context.Context, im.GroupID) (int, error)              { return 0, nil }
 func (*still) ApplyChanges(context.Context, im.ChangeSet) error                { return nil }
 func (*still) HideMessages(context.Context, im.Hide) ([]im.Hidden, error)      { return nil, nil }

@@ -139,6 +139,19 @@ func (w *world) Moved(ctx context.Context, c im.ConversationID, seq im.Seq, user
 	return rows[:min(len(rows), limit)], nil
 }
 
+func (w *world) Member(ctx context.Context, c im.ConversationID, u im.UserID) (im.Member, error) {
+	if err := w.enter("member"); err != nil {
+		return im.Member{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	row, there := w.members[memberKey{c, u}]
+	if !there {
+		return row, fmt.Errorf("member: %w", im.ErrNotFound)
+	}
+	return row, nil
+}
+
 func (w *world) GroupSize(ctx context.Context, g im.GroupID) (int, error) {
 	if err := w.enter("group_size"); err != nil {
 		return 0, err
@@ -181,6 +194,9 @@ func (w *world) raiseGroups(p im.Projection) {
 			continue
 		}
 		w.raised[key]++
+		if row := w.members[key]; !row.In() && u.State.LastSeq > row.Leave {
+			w.wrongf("%v is raised to %d and left at %d", key, u.State.LastSeq, row.Leave)
+		}
 		s := w.states[key]
 		s.Join, s.Joined, s.Leave = max(s.Join, u.State.Join), max(s.Joined, u.State.Joined), max(s.Leave, u.State.Leave)
 		s.Merged = s.Merged || u.State.Merged

@@ -97,7 +97,10 @@ func (s *strand) process(ctx context.Context, items []*item, careful bool) error
 		}
 	}
 
-	moves := s.moves(ctx, b)
+	moves, err := s.moves(ctx, b)
+	if err != nil {
+		return err
+	}
 	s.p.moves.add(moves)
 	if err := s.crash("cursors"); err != nil {
 		return err

@@ -68,7 +68,7 @@ func (m *move) peer() im.UserID {
 // and receipts, clamped to the end of the conversation; read implies delivered. What
 // moves nothing is left out; a strand that does not know a cursor counts it as moved,
 // since to say so again is harmless.
-func (s *strand) moves(ctx context.Context, b *batch) []move {
+func (s *strand) moves(ctx context.Context, b *batch) ([]move, error) {
 	var moves []move
 	at := make(map[memberKey]int)
 	raise := func(conv im.ConversationID, u im.UserID, delivered, read im.Seq, rc *receipt) {
@@ -105,24 +105,43 @@ func (s *strand) moves(ctx context.Context, b *batch) []move {
 		}
 	}
 	for _, d := range b.sends {
-		if d.task.AdvanceRead && (d.fate == stored || d.fate == duplicate) && (d.room == nil || d.room.now.sees(d.key.Sender, d.ref.Seq)) {
-			raise(d.conv, d.key.Sender, 0, d.ref.Seq, nil)
+		if !d.task.AdvanceRead || d.fate != stored && d.fate != duplicate {
+			continue
 		}
+		if d.room != nil && !d.room.now.sees(d.key.Sender, d.ref.Seq) {
+			// They have left: before it had its place, or since.
+			if top, err := s.topInRoom(ctx, d.conv, d.key.Sender, d.ref.Seq); err != nil {
+				return nil, err
+			} else if top < d.ref.Seq {
+				continue
+			}
+		}
+		raise(d.conv, d.key.Sender, 0, d.ref.Seq, nil)
 	}
 	for _, rc := range b.receipts.list {
-		e, _ := s.ends.Get(rc.conv)
-		member := rc.user == e.low || rc.user == e.high
-		if isChannel(rc.conv) {
-			member = s.rosterOf(rc.conv).sees(rc.user, im.MaxID)
+		top, err := s.topOf(ctx, rc.conv, rc.user)
+		if err != nil {
+			return nil, err
 		}
-		if !member {
+		if top == 0 {
 			s.r.m.receipts.WithLabelValues("foreign").Inc()
 			continue
 		}
-		read := min(rc.read, e.last.Seq)
-		raise(rc.conv, rc.user, min(max(rc.delivered, rc.read), e.last.Seq), read, rc)
+		raise(rc.conv, rc.user, min(max(rc.delivered, rc.read), top), min(rc.read, top), rc)
 	}
-	return moves
+	return moves, nil
+}
+
+// topOf is how far u can have come in a conversation; 0 where they are not in it.
+func (s *strand) topOf(ctx context.Context, conv im.ConversationID, u im.UserID) (im.Seq, error) {
+	e, _ := s.ends.Get(conv)
+	switch {
+	case isChannel(conv):
+		return s.topInRoom(ctx, conv, u, e.last.Seq)
+	case u == e.low || u == e.high:
+		return e.last.Seq, nil
+	}
+	return 0, nil
 }
 
 // told remembers moves once everybody has been told.

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/curlew-im/curlew/api/protocol"
@@ -51,6 +52,24 @@ func (a *authors) within(who []im.UserID, after, upTo im.Seq, but im.UserID) []i
 		}
 	}
 	return who
+}
+
+// topInRoom is topOf for a channel. Who is not in it may have left since their receipt
+// was accepted, which holds up to there: the table says.
+func (s *strand) topInRoom(ctx context.Context, conv im.ConversationID, u im.UserID, last im.Seq) (im.Seq, error) {
+	if s.rosterOf(conv).sees(u, last) {
+		return last, nil
+	}
+	row, err := untilStore(ctx, s.r, "member", func(ctx context.Context) (im.Member, error) {
+		return s.r.deps.Archive.Member(ctx, conv, u)
+	})
+	if errors.Is(err, im.ErrNotFound) {
+		return 0, nil
+	}
+	if !row.In() {
+		last = min(last, row.Leave)
+	}
+	return last, err
 }
 
 // toTell is who has said what m, as it now is, has come past since known. Nobody where

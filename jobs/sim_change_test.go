@@ -12,10 +12,9 @@ import (
 
 // change is a change of one of the conversation's first messages, or a deletion; now
 // and then an earlier one again, as a client repeats it or uses its ID for another.
-func (s *simulation) change(conv im.ConversationID, n int, upTo im.Seq) im.Task {
+func (s *simulation) change(conv im.ConversationID, n int, upTo im.Seq, actors []im.UserID) im.Task {
 	c := s.w.chance
-	low, high, _ := conv.Direct()
-	actor, seq := []im.UserID{low, high}[c.intn(2)], 1+im.Seq(c.intn(int(upTo)))
+	actor, seq := actors[c.intn(len(actors))], 1+im.Seq(c.intn(int(upTo)))
 	if c.intn(6) == 0 {
 		for _, old := range slices.Backward(s.tasks) {
 			if old.Change != nil && old.Conversation == conv {
@@ -29,7 +28,9 @@ func (s *simulation) change(conv im.ConversationID, n int, upTo im.Seq) im.Task 
 	}
 	switch c.intn(8) {
 	case 0:
-		return recall(conv, actor, n, seq)
+		task := recall(conv, actor, n, seq)
+		task.Change.Manages = isChannel(conv) && c.intn(2) == 0
+		return task
 	case 1, 2:
 		return edit(conv, actor, n, seq, fmt.Sprint("edit ", n), nil)
 	case 3:
@@ -65,7 +66,7 @@ func (m *model) apply(conv im.ConversationID, t *im.ChangeTask) {
 	place := im.Place{Conversation: conv, Seq: t.Seq}
 	row := m.said[place]
 	outcome := im.ChangeDone
-	own := row != nil && row.Sender.ID == t.Actor
+	own := row != nil && (row.Sender.ID == t.Actor || t.Kind == im.ChangeRecall && t.Manages && row.Sender.ID != im.SystemUser)
 	switch {
 	case row == nil, !own && (t.Kind == im.ChangeRecall || t.Kind == im.ChangeEdit):
 		outcome = im.ChangeNoMessage

@@ -33,3 +33,13 @@ export async function call(method, path, { body, token } = {}) {
   if (!response.ok) throw new WireError(answer);
   return answer;
 }
+
+// quietly lets a request fail that is made again anyway: by the next connection, the
+// next heartbeat, or the next push.
+export async function quietly(work) {
+  try {
+    await work();
+  } catch (err) {
+    if (!(err instanceof WireError)) throw err;
+  }
+}

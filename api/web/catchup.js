@@ -1,8 +1,9 @@
 // Keeping up: a sync from the kept position after each connect, pushes while connected,
-// a pull where a seq shows a hole, and a heartbeat that finds what no push told. Push
-// may fail, pull repairs.
+// a pull where a seq or a number shows a hole, and a heartbeat that finds what no push
+// told. Push may fail, pull repairs.
 
-import { WireError } from './api.js';
+import { quietly } from './api.js';
+import { first, full, have } from './window.js';
 
 const pageSize = 100;
 const farBehind = 300; // messages; a window further behind than this starts anew at the end
@@ -18,13 +19,15 @@ export class CatchUp {
   #syncing = null;
   #again = false;
   #heartbeat;
+  #lateral; // {presence, typing, changes}: what else is pushed
 
-  constructor(session, socket, store, outgoing, receipts) {
+  constructor(session, socket, store, outgoing, receipts, lateral) {
     this.#session = session;
     this.#socket = socket;
     this.#store = store;
     this.#outgoing = outgoing;
     this.#receipts = receipts;
+    this.#lateral = lateral;
     store.on('stale', () => this.sync());
   }
 
@@ -42,36 +45,56 @@ export class CatchUp {
     const store = this.#store;
     const c = data.conversation_id && store.get(data.conversation_id);
     switch (kind) {
-      case 'message': {
-        this.#outgoing.seen(data);
-        const news = data.seq > (c?.lastSeq ?? 0);
-        store.message(data);
-        this.#hole(store.get(data.conversation_id));
-        if (!store.mine(data)) {
-          this.#receipts.delivered(store.get(data.conversation_id), data.seq);
-          if (news) store.tell('arrived', data);
-        }
-        break;
-      }
+      case 'message': this.#message(data, c); break;
       case 'stored':
         this.#outgoing.stored(data);
         this.#hole(c);
         break;
       case 'rejected':
-        this.#outgoing.rejected(data);
+        if (data.client_change_id) this.#lateral.changes.rejected(data);
+        else this.#outgoing.rejected(data);
+        break;
+      case 'changed':
+        this.#lateral.changes.changed(data);
+        if (c) store.change(c, data);
+        this.#hole(c);
+        break;
+      case 'deleted':
+        if (c) store.deleted(c, data.items);
+        this.#hole(c);
         break;
       case 'receipt':
-        if (c && data.user_id !== store.me.id) store.peerAt(c, data.delivered_seq, data.read_seq);
+        if (!c || data.user_id === store.me.id) break;
+        if (c.channel) store.tell('receipt', c);
+        else store.peerAt(c, data.delivered_seq, data.read_seq);
         break;
       case 'read_self':
         if (c && data.delivered_seq) c.deliveredSeq = Math.max(c.deliveredSeq, data.delivered_seq);
         if (c && data.read_seq) store.readTo(c, data.read_seq);
         break;
+      case 'conversation': store.settings(data); break;
+      case 'contact': store.people.push(data); break;
+      case 'presence': this.#lateral.presence.push(data); break;
+      case 'typing': this.#lateral.typing.push(data); break;
       case 'nudge':
+        this.#lateral.presence.anew();
         this.beat();
         break;
       default:
     }
+  }
+
+  #message(m, before) {
+    const store = this.#store;
+    this.#outgoing.seen(m);
+    const news = m.seq > (before?.lastSeq ?? 0);
+    store.message(m);
+    const c = store.get(m.conversation_id);
+    this.#hole(c);
+    this.#lateral.typing.stopped(c.id, m.sender.id);
+    if (store.mine(m)) return;
+    this.#receipts.delivered(c, m.seq);
+    if (news) store.tell('arrived', m);
   }
 
   // beat asks whether anything was missed.
@@ -84,6 +107,7 @@ export class CatchUp {
       if (pong.start_over) this.#position = null;
       if (this.#position === null || pong.conversations?.length) await this.sync();
       else this.#position = pong.position;
+      this.#store.tell('beat');
     });
   }
 
@@ -110,10 +134,12 @@ export class CatchUp {
       this.#store.limits = s.limits;
       if (s.full) this.#store.next = s.next ?? '';
       this.#rows(s.conversations);
-      this.#store.total(s.unread_total);
+      this.#store.total(s.unread_badge);
       for (const { conversation_id: id, last_seq: seq } of s.offline) this.#receipts.delivered(this.#store.get(id), seq);
       if (s.position.epoch) this.#position = s.position; // none while Redis is away
       this.#store.changed('synced');
+      quietly(() => this.#store.people.keepUp(s.contacts_version));
+      if (s.full && s.next) await this.#list('?filter=pinned'); // they stand first, however old
       if (s.full || !s.has_more) return;
     }
   }
@@ -124,6 +150,12 @@ export class CatchUp {
       this.#store.row(r);
       this.#hole(this.#store.get(r.conversation_id));
     }
+  }
+
+  async #list(query) {
+    const page = await this.#session.call('GET', `/v1/conversations${query}`);
+    this.#rows(page.items);
+    return page;
   }
 
   // know asks about one conversation that the list did not bring.
@@ -138,66 +170,79 @@ export class CatchUp {
     const { next } = this.#store;
     if (!next || !this.#socket.up) return;
     await quietly(async () => {
-      const page = await this.#session.call('GET', `/v1/conversations?limit=50&before=${next}`);
+      const page = await this.#list(`?limit=50&before=${next}`);
       if (this.#store.next !== next) return; // asked twice, or begun anew meanwhile
       this.#store.next = page.next ?? '';
-      this.#rows(page.items);
-      this.#store.total(page.unread_total);
+      this.#store.total(page.unread_badge);
     });
   }
 
   // open makes sure that a conversation has a window, and returns once it has.
   async open(c) {
     if (c.window || !this.#socket.up) return;
-    await quietly(async () => {
-      const limit = Math.min(Math.max(50, c.unread + 20), pageSize);
-      this.#take(c, 'latest', await this.#socket.ask('history', { conversation_id: c.id, limit }));
-    });
+    const limit = Math.min(Math.max(50, c.unread + 20), pageSize);
+    await quietly(() => this.#latest(c, limit));
     this.#hole(c);
   }
 
   // back loads the page before the window.
   async back(c) {
-    const first = this.#store.first(c);
-    if (!c.window?.more || this.#store.full(c) || !this.#socket.up) return;
+    const top = first(c);
+    if (!c.window?.more || full(c) || !this.#socket.up) return;
     await quietly(async () => {
-      const page = await this.#socket.ask('history', { conversation_id: c.id, before_seq: first, limit: 50 });
-      if (this.#store.first(c) === first) this.#take(c, 'before', page);
+      const page = await this.#socket.ask('history', { conversation_id: c.id, before_seq: top, limit: 50 });
+      if (first(c) === top) this.#take(c, 'before', page);
     });
   }
 
   #hole(c) {
-    if (c?.window && this.#store.have(c) < c.lastSeq) this.#pull(c);
+    if (!c?.window) return;
+    if (have(c) < c.lastSeq || c.window.change < c.lastChange || c.window.deletion < c.deletions) this.#pull(c);
   }
 
-  // pull fills a window up to the last seq that is known.
+  // pull fills a window up to the last seq, change and deletion that are known.
   #pull(c) {
     if (this.#pulling.has(c.id)) return; // it goes on until there is nothing left
     this.#pulling.set(c.id, quietly(async () => {
-      for (;;) {
-        const have = this.#store.have(c);
-        if (!c.window || have >= c.lastSeq) return;
-        const far = c.lastSeq - have > farBehind;
-        const ask = far ? { limit: 50 } : { after_seq: have, limit: pageSize };
-        const page = await this.#socket.ask('history', { conversation_id: c.id, ...ask });
-        this.#take(c, far ? 'latest' : 'after', page);
-        if (this.#store.have(c) === have) return; // the next heartbeat asks again
-      }
+      while (await this.#pullMessages(c) || await this.#pullChanges(c) || await this.#pullDeletions(c));
     }).finally(() => this.#pulling.delete(c.id)));
   }
 
-  #take(c, where, page) {
-    for (const m of page.items) this.#outgoing.seen(m);
-    this.#store.page(c, where, page);
+  // Each of these asks for one page and says whether to go on; one that brings nothing
+  // is asked again at the next heartbeat.
+  async #pullMessages(c) {
+    const from = have(c);
+    if (from >= c.lastSeq) return false;
+    if (c.lastSeq - from > farBehind) await this.#latest(c, 50);
+    else this.#take(c, 'after', await this.#socket.ask('history', { conversation_id: c.id, after_seq: from, limit: pageSize }));
+    return have(c) > from;
   }
-}
 
-// quietly lets a request fail that is made again anyway: by the next connection, the
-// next heartbeat, or the next push.
-async function quietly(work) {
-  try {
-    await work();
-  } catch (err) {
-    if (!(err instanceof WireError)) throw err;
+  async #pullChanges(c) {
+    const from = c.window.change;
+    if (from >= c.lastChange) return false;
+    const page = await this.#socket.ask('history', { conversation_id: c.id, after_change: from, limit: pageSize });
+    for (const m of page.items) this.#store.revised(c, m);
+    c.window.change = Math.max(c.window.change, page.change);
+    return c.window.change > from;
+  }
+
+  async #pullDeletions(c) {
+    const from = c.window.deletion;
+    if (from >= c.deletions) return false;
+    const page = await this.#socket.ask('deletions', { conversation_id: c.id, after: from, limit: pageSize });
+    this.#store.deleted(c, page.items);
+    return c.window.deletion > from;
+  }
+
+  // latest begins a window; what it holds is at least as new as what was known before.
+  async #latest(c, limit) {
+    const mark = { change: c.lastChange, deletion: c.deletions };
+    this.#take(c, 'latest', await this.#socket.ask('history', { conversation_id: c.id, limit }), mark);
+  }
+
+  #take(c, where, page, mark) {
+    for (const m of page.items) this.#outgoing.seen(m);
+    this.#store.page(c, where, page, mark);
   }
 }

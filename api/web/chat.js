@@ -1,8 +1,13 @@
 // The open conversation: its messages, how far one's own have come, and endless scroll
 // back that keeps the eye where it was.
 
-import { avatar, el, reconcile, say, set, tick } from './dom.js';
-import { clock, dayName, fullTime, nameOf, sameDay, textOf } from './format.js';
+import { el, reconcile, say, set } from './dom.js';
+import { dayName, fullTime, sameDay, textOf } from './format.js';
+import { createMessage, updateMessage } from './message.js';
+import { noticeText } from './notice.js';
+import { titleOf } from './pick.js';
+import { told } from './store.js';
+import { find, first, full, have, trim } from './window.js';
 
 const nearEnd = 80; // px from the bottom that still count as being there
 const nearTop = 600; // px from the top at which older messages are loaded
@@ -12,7 +17,8 @@ export class ChatView {
   #store;
   #catchUp;
   #receipts;
-  #outgoing;
+  #counts;
+  #parts; // what a message's element needs
   #c = null;
   #newFrom = null; // seq above which messages were unread when the conversation was opened
   #placed = false; // the reader has been taken to where to begin
@@ -25,12 +31,14 @@ export class ChatView {
   #latestCount = document.getElementById('latest-count');
   #panes = { open: document.getElementById('open'), nothing: document.getElementById('nothing') };
 
-  constructor(store, catchUp, receipts, outgoing) {
+  constructor({ store, catchUp, receipts, counts, outgoing, actions }) {
     this.#store = store;
     this.#catchUp = catchUp;
     this.#receipts = receipts;
-    this.#outgoing = outgoing;
+    this.#counts = counts;
+    this.#parts = { store, outgoing, actions, jump: (seq) => this.jump(seq) };
     store.on('conversation', (changed) => { if (changed.has(this.#c)) this.#render(); });
+    store.on('people', () => { if (this.#c) this.#render(); });
     store.on('synced', () => this.#load());
     this.#log.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#latest.addEventListener('click', () => this.toEnd());
@@ -45,7 +53,7 @@ export class ChatView {
     this.#panes.open.hidden = c === null;
     this.#panes.nothing.hidden = c !== null;
     if (c === this.#c) return;
-    if (this.#c) this.#store.trim(this.#c);
+    if (this.#c) trim(this.#c);
     this.#c = c;
     this.#messages.replaceChildren();
     this.#atEnd = true;
@@ -78,6 +86,22 @@ export class ChatView {
 
   toEnd() { this.#log.scrollTop = this.#log.scrollHeight; }
 
+  // jump shows a message that another refers to, loading what is in between.
+  async jump(seq) {
+    const c = this.#c;
+    while (!find(c, seq) && c.window?.more && !full(c)) {
+      const top = first(c);
+      await this.#catchUp.back(c);
+      if (c !== this.#c || first(c) >= top) return;
+    }
+    await new Promise((resolve) => { requestAnimationFrame(resolve); });
+    const line = this.#messages.querySelector(`.message[data-seq="${seq}"]`);
+    if (!line) return;
+    line.scrollIntoView({ block: 'center' });
+    line.classList.remove('shown');
+    requestAnimationFrame(() => line.classList.add('shown'));
+  }
+
   #measure() {
     const { scrollTop, scrollHeight, clientHeight } = this.#log;
     this.#atEnd = scrollTop + clientHeight > scrollHeight - nearEnd;
@@ -90,11 +114,11 @@ export class ChatView {
     const c = this.#c;
     if (this.#loading || !c?.window?.more || scrollTop > nearTop) return;
     this.#loading = true;
-    const first = this.#store.first(c);
+    const top = first(c);
     await this.#catchUp.back(c);
     this.#loading = false;
     // Still near the top, with news of what is above: go on.
-    if (c === this.#c && this.#store.first(c) < first) requestAnimationFrame(() => this.#scrolled());
+    if (c === this.#c && first(c) < top) requestAnimationFrame(() => this.#scrolled());
   }
 
   // read tells how far this user has read: what is at the end of a window that is open,
@@ -102,14 +126,14 @@ export class ChatView {
   #read() {
     const c = this.#c;
     const seen = c?.window && this.#placed && this.#atEnd && document.visibilityState === 'visible';
-    if (seen) this.#receipts.read(c, this.#store.have(c));
+    if (seen) this.#receipts.read(c, have(c));
     this.#latest.hidden = !c || this.#atEnd;
     say(this.#latestCount, c?.unread ? String(c.unread) : '');
   }
 
   #render() {
     const c = this.#c;
-    this.#header(c);
+    this.#top(c);
     const { atEnd, keep } = this.#anchor();
     reconcile(this.#messages, this.#lines(c), (l) => l.key, (l) => this.#create(l), (e, l) => this.#update(e, l, c));
     if (c.window && !this.#placed) this.#begin();
@@ -129,14 +153,12 @@ export class ChatView {
     };
   }
 
-  #header(c) {
-    avatar(document.getElementById('peer-avatar'), c.peer);
-    say(document.getElementById('peer-name'), nameOf(c.peer));
-    say(document.getElementById('peer-handle'), c.peer?.handle ? `@${c.peer.handle}` : '');
-    const full = c.window?.more && this.#store.full(c);
+  #top(c) {
+    const end = c.window?.more && full(c);
     this.#older.hidden = !(c.window === null || c.window.more || (c.window.items.length === 0 && c.sending.length === 0));
-    say(this.#older, full ? 'Older messages are not shown here.'
-      : !c.window || c.window.more ? 'Loading…' : `Say hello to ${nameOf(c.peer)}.`);
+    say(this.#older, end ? 'Older messages are not shown here.'
+      : !c.window || c.window.more ? 'Loading…'
+      : c.floor ? 'What was said before is deleted.' : `Say hello to ${titleOf(c, this.#store.people)}.`);
   }
 
   // lines is what the conversation shows, from the top: days, the line above what is new,
@@ -160,18 +182,21 @@ export class ChatView {
       lines.push(line);
       before = line;
     };
+    const telling = { me: this.#store.me.id, called: (p) => this.#store.people.called(p), clock: fullTime };
     for (const m of c.window?.items ?? []) {
+      if (m.deleted) continue;
       const mine = this.#store.mine(m);
+      const text = m.type === 'notice' ? noticeText(m.content, telling) : textOf(m);
       add({
-        kind: m.type === 'system' ? 'system' : 'message', key: m.client_msg_id && mine ? m.client_msg_id : `seq ${m.seq}`,
-        seq: m.seq, sender: m.sender.id, mine, at: m.stored_at, text: textOf(m), other: m.type === 'custom',
-        state: mine ? this.#store.stateOf(c, m.seq) : '',
+        kind: told(m) ? 'system' : 'message', key: m.client_msg_id && mine ? m.client_msg_id : `seq ${m.seq}`,
+        m, seq: m.seq, sender: m.sender.id, mine, at: m.stored_at, text,
+        state: mine && !m.recalled_at ? this.#counts.stateOf(c, m.seq) : '', counts: mine && !m.recalled_at ? this.#counts.of(c, m.seq) : null,
       });
     }
     for (const o of c.sending) {
       add({
-        kind: 'message', key: o.id, sender: this.#store.me.id, mine: true, at: o.at + this.#store.clockAhead,
-        text: o.text, state: o.state, error: o.error, item: o,
+        kind: 'message', key: o.id, m: { ...o.message, sender: this.#store.me }, sender: this.#store.me.id, mine: true,
+        at: o.at + this.#store.clockAhead, state: o.state, error: o.error, item: o,
       });
     }
     return lines;
@@ -181,33 +206,16 @@ export class ChatView {
     switch (line.kind) {
       case 'day': return el('li', { class: 'day' }, line.text);
       case 'new': return el('li', { class: 'new' }, 'New');
-      case 'system': return el('li', { class: 'system', dir: 'auto' }, line.text);
-      default:
-        return el('li', { class: 'message' }, el('span', { class: 'hidden' }),
-          el('div', { class: 'bubble', dir: 'auto' },
-            el('span', { class: line.other ? 'text other' : 'text' }, line.text),
-            el('span', { class: 'meta' }, el('time'), el('span', { class: 'ticks' }))));
+      case 'system': return el('li', { class: 'system', dir: 'auto' });
+      default: return createMessage(line, this.#parts);
     }
   }
 
   #update(e, line, c) {
-    if (line.kind !== 'message') return;
-    e.classList.toggle('mine', line.mine);
-    e.classList.toggle('first', line.first);
-    e.classList.toggle('failed', line.state === 'failed');
-    set(e, 'data-seq', line.seq);
-    say(e.firstElementChild, `${line.mine ? 'You' : nameOf(c.peer)} said:`);
-    const time = e.querySelector('time');
-    say(time, clock(line.at));
-    set(time, 'title', fullTime(line.at));
-    tick(e.querySelector('.ticks'), line.state);
-    const failure = e.querySelector('.failure');
-    if (line.state === 'failed' && !failure) {
-      e.append(el('div', { class: 'failure' }, el('span', {}, `Not sent: ${line.error}`),
-        el('button', { type: 'button', class: 'link', onclick: () => this.#outgoing.again(line.item) }, 'Try again'),
-        el('button', { type: 'button', class: 'link', onclick: () => this.#outgoing.discard(line.item) }, 'Discard')));
-    } else if (line.state !== 'failed') {
-      failure?.remove();
+    if (line.kind === 'system') {
+      set(e, 'data-seq', line.seq);
+      say(e, line.text);
     }
+    if (line.kind === 'message') updateMessage(e, line, c, this.#parts);
   }
 }

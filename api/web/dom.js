@@ -54,6 +54,14 @@ const paths = {
   check: ['M2.5 8.6l3.4 3.4l7.6-8'],
   checks: ['M1 8.6l3.4 3.4l7.6-8', 'M8.2 11.1l.9.9l7.6-8'],
   alert: ['M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 0 0 0-11', 'M8 5v3.6', 'M8 10.9v.2'],
+  pin: ['M6 2.5h4l-.6 4.2l2.1 2.3h-7l2.1-2.3z', 'M8 9v4.5'],
+  mute: ['M4.5 11.5h7.5c-1-1-1.2-2-1.2-4a2.8 2.8 0 0 0-5.6 0c0 2-.2 3-1.2 4z', 'M2.5 2.5l11 11'],
+  at: ['M10.5 8a2.5 2.5 0 1 1-5 0a2.5 2.5 0 0 1 5 0v.8a1.5 1.5 0 0 0 3 0v-.8a5.5 5.5 0 1 0-2.2 4.4'],
+  image: ['M2.5 3.5h11v9h-11z', 'M2.5 11l3.3-3.3l2.7 2.7l1.7-1.7l3.3 3.3', 'M10.5 6v.1'],
+  file: ['M4 2.5h5l3 3v8h-8z', 'M9 2.5v3h3'],
+  audio: ['M6 12V4l6-1.5v8', 'M6 12a1.7 1.7 0 1 1-3.4 0a1.7 1.7 0 0 1 3.4 0', 'M12 10.5a1.7 1.7 0 1 1-3.4 0a1.7 1.7 0 0 1 3.4 0'],
+  video: ['M2.5 4.5h7.5v7h-7.5z', 'M10 7.3l3.5-2v5.4l-3.5-2'],
+  location: ['M8 14c3-3.5 4.2-5.5 4.2-7.5a4.2 4.2 0 0 0-8.4 0c0 2 1.2 4 4.2 7.5z', 'M8 6.5v.1'],
 };
 
 // icon draws one of the small signs; label is what it says to those who do not see it.
@@ -91,15 +99,28 @@ export function tick(e, state) {
   e.replaceChildren(...(tickIcons[state] ? [icon(...tickIcons[state])] : []));
 }
 
-// avatar fills e with the initials of a profile, in one of eight colours of its own.
-export function avatar(e, profile) {
+// sign shows in e some small signs: [name, label] each, null for none.
+export function sign(e, signs) {
+  const shown = signs.filter(Boolean);
+  const key = shown.map(([name]) => name).join(' ');
+  if (e.dataset.shows === key) return;
+  e.dataset.shows = key;
+  e.replaceChildren(...shown.map(([name, label]) => icon(name, label)));
+}
+
+// avatar fills e with a profile's picture where this origin has it (other hosts would
+// learn who looks), else with initials in one of eight colours; online sets a dot.
+export function avatar(e, profile, online = false) {
   const id = profile?.id ?? '0';
   const name = profile?.nickname || profile?.handle || '?';
-  if (e.dataset.of === id + name) return;
-  e.dataset.of = id + name;
+  const picture = profile?.avatar?.startsWith(`${location.origin}/`) ? profile.avatar : '';
+  const key = `${id} ${name} ${picture} ${online}`;
+  if (e.dataset.of === key) return;
+  e.dataset.of = key;
   const words = name.split(/[\s._-]+/u).filter(Boolean);
   const letters = words.length > 1 ? [words[0], words.at(-1)] : [words[0] ?? '?'];
-  e.textContent = letters.map((w) => [...w][0]).join('').toLocaleUpperCase();
+  e.replaceChildren(picture ? el('img', { src: picture, alt: '' }) : letters.map((w) => [...w][0]).join('').toLocaleUpperCase(),
+    ...(online ? [el('span', { class: 'dot' })] : []));
   e.className = `avatar avatar-${Number(id) % 8}`;
   e.setAttribute('aria-hidden', 'true');
 }

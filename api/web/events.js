@@ -5,9 +5,11 @@ export class Events {
   #listeners = new Map();
   #due = new Map();
 
+  // on returns what ends it.
   on(name, listener) {
-    if (!this.#listeners.has(name)) this.#listeners.set(name, []);
-    this.#listeners.get(name).push(listener);
+    if (!this.#listeners.has(name)) this.#listeners.set(name, new Set());
+    this.#listeners.get(name).add(listener);
+    return () => { this.#listeners.get(name).delete(listener); };
   }
 
   // changed tells of name soon; details of the same turn are gathered in a set.

@@ -38,8 +38,43 @@ export const sameDay = (a, b) => midnight(a) === midnight(b);
 
 export const nameOf = (profile) => profile?.nickname || profile?.handle || 'Unknown';
 
-// textOf is what a message says, as plain text; custom content is the application's.
+const kinds = { image: 'Photo', file: 'File', audio: 'Audio', video: 'Video', location: 'Place' };
+
+// textOf is what a message says on one line of plain text; notices and names are the
+// caller's.
 export function textOf(message) {
-  const text = message?.content?.text;
-  return typeof text === 'string' ? text : 'This message needs another app';
+  if (!message) return '';
+  const { type, content, recalled_at: recalled, deleted } = message;
+  if (recalled) return 'Message taken back';
+  if (deleted) return 'Deleted message';
+  if (kinds[type]) return content.name ? `${kinds[type]}: ${content.name}` : kinds[type];
+  return typeof content?.text === 'string' && type !== 'custom' ? content.text : 'Message of another app';
+}
+
+// quoteText is what a quote says.
+export function quoteText({ type, text, recalled }) {
+  if (recalled) return 'Message taken back';
+  if (kinds[type]) return text ? `${kinds[type]}: ${text}` : kinds[type];
+  return text || 'Message of another app';
+}
+
+export function size(bytes) {
+  if (bytes < 1000) return `${bytes} bytes`;
+  const i = Math.min(Math.floor(Math.log10(bytes) / 3), 3);
+  return `${(bytes / 1000 ** i).toPrecision(3)} ${['', 'kB', 'MB', 'GB'][i]}`;
+}
+
+export function duration(ms) {
+  const s = Math.round(ms / 1000);
+  const two = (n) => String(n).padStart(2, '0');
+  return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
+}
+
+// seenText says whether somebody is there, or since when not.
+export function seenText(presence, now) {
+  if (!presence) return '';
+  if (presence.online) return 'online';
+  if (!presence.last_seen) return '';
+  const when = ago(presence.last_seen, now);
+  return when === 'now' ? 'seen just now' : `last seen ${/^\d+ min$/u.test(when) ? `${when} ago` : when === 'Yesterday' ? 'yesterday' : when}`;
 }

@@ -6,7 +6,6 @@
 import { random } from './api.js';
 import { isRemembered } from './session.js';
 import { keysOf, read, write } from './storage.js';
-import { directID } from './store.js';
 
 const prefix = 'curlew.outgoing.'; // and the device: where its queue is kept
 const maxQueue = 256; // not yet stored, over all conversations; beyond it send refuses
@@ -17,7 +16,7 @@ export class Outgoing {
   #store;
   #socket;
   #key;
-  #queue = []; // {id, conversation, peer, text, at, state, error, since, asked}
+  #queue = []; // {id, conversation, peer, message, at, state, error, since, asked}
   #hold = 0; // the server said not before
   #timer;
 
@@ -36,11 +35,11 @@ export class Outgoing {
 
   get length() { return this.#queue.length; }
 
-  // send queues a text; false where too many wait or the browser cannot keep it.
-  send(peer, text) {
-    const item = {
-      id: random(16), conversation: directID(this.#store.me.id, peer.id), peer, text, at: Date.now(), state: 'sending',
-    };
+  // send queues a message for a conversation: {type, content} with reply_to (a quote),
+  // forward and forwarded_from, mentions, mentions_all; false where too many wait or the
+  // browser cannot keep it.
+  send(c, message) {
+    const item = { id: random(16), conversation: c.id, peer: c.peer, message, at: Date.now(), state: 'sending' };
     if (this.#queue.length >= maxQueue) return false;
     this.#add(item);
     if (!this.#keep()) {
@@ -102,7 +101,7 @@ export class Outgoing {
     o.asked = true;
     try {
       const sent = await this.#socket.ask('send', {
-        client_msg_id: o.id, to: { user_id: o.peer.id }, type: 'text', content: { text: o.text },
+        client_msg_id: o.id, to: o.peer ? { user_id: o.peer.id } : { conversation_id: o.conversation }, ...wireOf(o.message),
       });
       Object.assign(o, { asked: false, state: 'accepted', since: Date.now() });
       if (sent.state === 'stored') this.stored(sent);
@@ -125,7 +124,7 @@ export class Outgoing {
     this.discard(o);
     this.#store.stored({
       conversation_id, seq, message_id, stored_at, client_msg_id: id,
-      sender: this.#store.me, type: 'text', content: { text: o.text },
+      sender: this.#store.me, ...o.message, forward: undefined,
     });
   }
 
@@ -165,7 +164,13 @@ export class Outgoing {
   }
 
   #keep() {
-    const kept = this.#queue.map(({ id, conversation, peer, text, at, error }) => ({ id, conversation, peer, text, at, error }));
+    const kept = this.#queue.map(({ id, conversation, peer, message, at, error }) => ({ id, conversation, peer, message, at, error }));
     return write(localStorage, this.#key, kept.length ? { user: this.#store.me.id, items: kept } : null);
   }
+}
+
+// wireOf is a message as send takes it.
+function wireOf({ type, content, reply_to: quote, forward, mentions, mentions_all }) {
+  if (forward) return { forward };
+  return { type, content, ...(quote && { reply_to: { seq: quote.seq } }), ...(mentions?.length && { mentions }), ...(mentions_all && { mentions_all }) };
 }

@@ -71,4 +71,9 @@ export class Engine {
     if (!response.ok) throw new Error(`${method} ${path}: ${answer.code} ${answer.message}`);
     return answer;
   }
+
+  // login is the access token of another device of somebody's.
+  async login(handle, password, device) {
+    return (await this.call('POST', '/v1/auth/login', { handle, password, device })).access_token;
+  }
 }

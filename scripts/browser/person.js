@@ -51,6 +51,13 @@ export class Person {
     await this.#entered();
   }
 
+  async login(handle, password) {
+    await this.page.fill('[name=handle] >> visible=true', handle);
+    await this.page.fill('[name=password]', password);
+    await this.page.press('[name=password]', 'Enter');
+    await this.#entered();
+  }
+
   async goOn() {
     await this.page.click('#remembered button');
     await this.#entered();
@@ -85,5 +92,56 @@ export class Person {
 
   async unread(name, count) {
     await this.row(name).locator('.badge', { hasText: count === 0 ? /^$/u : new RegExp(`^${count}$`, 'u') }).waitFor({ state: 'attached' });
+  }
+
+  // act takes an entry of a message's menu.
+  async act(text, entry) {
+    const message = this.page.locator('.message', { has: this.page.locator('.text', { hasText: text }) });
+    await message.hover();
+    await message.locator('.more').click();
+    await this.page.locator('.menu').getByText(entry, { exact: true }).or(this.page.locator(`.menu [aria-label="${entry}"]`)).first().click();
+  }
+
+  // setting takes an entry of the open conversation's menu.
+  async setting(entry) {
+    await this.page.click('#conversation-menu');
+    await this.page.locator('.menu').getByText(entry, { exact: true }).click();
+  }
+
+  closePanel() { return this.page.locator('dialog.panel').last().locator('.close').click(); }
+
+  // place is where a message that is shown stands.
+  async place(text) {
+    return { seq: Number(await this.message(text).getAttribute('data-seq')), conversation: new URL(this.page.url()).hash.slice(1) };
+  }
+
+  // remembered is the login that the page goes on as.
+  remembered() { return this.page.evaluate(() => JSON.parse(localStorage.getItem('curlew.logins'))[0]); }
+
+  // refused waits until somebody's block holds against this person: a copy of the blocks
+  // may be two seconds old.
+  async refused(engine, handle) {
+    const { access } = await this.remembered();
+    for (let i = 0; i < 2_000; i++) {
+      const body = { client_msg_id: `before-the-block-${i}`, to: { handle }, content: { text: 'still let through' } };
+      if (await engine.call('POST', '/v1/messages', body, access).then(() => false, () => true)) return;
+    }
+    throw new Error(`${handle} is not closed to ${this.handle}`);
+  }
+
+  // through has this person's next connections pass see, which may change a frame of the
+  // server's or drop it by returning null; asked sees what the page asks.
+  async through(see, asked = () => {}) {
+    await this.page.routeWebSocket(/\/v1\/ws/u, (client) => {
+      const server = client.connectToServer();
+      server.onMessage((text) => {
+        const frame = see(JSON.parse(text));
+        if (frame) client.send(JSON.stringify(frame));
+      });
+      client.onMessage((text) => {
+        asked(JSON.parse(text));
+        server.send(text);
+      });
+    });
   }
 }

@@ -1,0 +1,81 @@
+// Choosing: one of the conversations, or some people.
+
+import { avatar, el, reconcile, say } from './dom.js';
+import { openPanel } from './panel.js';
+
+// titleOf is what a conversation is called, and pictureOf whose picture stands for it.
+export function titleOf(c, people) {
+  if (!c.channel) return people.called(c.peer);
+  return c.channel.name ? `${c.channel.group_name} · ${c.channel.name}` : c.channel.group_name;
+}
+
+export const pictureOf = (c) => (c.channel
+  ? { id: c.channel.group_id, nickname: c.channel.group_name, avatar: c.channel.group_avatar }
+  : c.peer);
+
+// choose shows the conversations one may write in, and calls done with one of them.
+export function choose(title, store, done) {
+  openPanel(title, (panel) => {
+    const all = store.list().filter((c) => !c.left);
+    const list = el('ul', { class: 'people' });
+    const field = el('input', { type: 'search', placeholder: 'Search', 'aria-label': 'Search the conversations', autocomplete: 'off', oninput: show });
+    panel.body.append(field, list);
+    function show() {
+      const wanted = field.value.trim().toLocaleLowerCase();
+      const items = all.filter((c) => titleOf(c, store.people).toLocaleLowerCase().includes(wanted));
+      reconcile(list, items, (c) => c.id,
+        (c) => el('li', {}, el('button', { type: 'button', class: 'plain pick', onclick: () => { panel.close(); done(c); } }, el('span'), el('bdi'))),
+        (li, c) => {
+          avatar(li.querySelector('span'), pictureOf(c));
+          say(li.querySelector('bdi'), titleOf(c, store.people));
+        });
+    }
+    show();
+  });
+}
+
+// PeopleField gathers people: contacts to tick, and others by their exact handle.
+export class PeopleField {
+  element;
+  #chosen = new Map(); // user ID → profile
+  #list = el('ul', { class: 'people picks' });
+  #handle = el('input', { placeholder: 'Somebody else: exact handle', 'aria-label': 'Exact handle', autocomplete: 'off', autocapitalize: 'none', spellcheck: 'false', maxlength: '64' });
+
+  // without are IDs that are not offered.
+  constructor(panel, people, without = []) {
+    const add = el('button', { type: 'button' }, 'Add');
+    const find = () => panel.run(async () => {
+      const handle = this.#handle.value.trim().replace(/^@/u, '');
+      if (!handle) return;
+      const profile = await people.find(handle);
+      if (!without.includes(profile.id)) this.#offer(profile, people, true);
+      this.#handle.value = '';
+    }, add, { not_found: 'Nobody is called that. It must be the whole handle.' });
+    add.addEventListener('click', find);
+    this.#handle.addEventListener('keydown', (event) => {
+      if (event.key !== 'Enter') return;
+      event.preventDefault(); // of the form around it
+      find();
+    });
+    for (const { user } of people.of('contact')) if (!without.includes(user.id)) this.#offer(user, people, false);
+    this.element = el('fieldset', { class: 'picks' }, el('legend', {}, 'Members'), this.#list, el('div', { class: 'inline' }, this.#handle, add));
+  }
+
+  get ids() { return [...this.#chosen.keys()]; }
+
+  #offer(profile, people, chosen) {
+    const there = [...this.#list.querySelectorAll('input')].find((i) => i.value === profile.id);
+    const box = there ?? el('input', {
+      type: 'checkbox', value: profile.id, onchange: () => (box.checked ? this.#chosen.set(profile.id, profile) : this.#chosen.delete(profile.id)),
+    });
+    if (!there) {
+      const picture = el('span');
+      avatar(picture, profile);
+      this.#list.append(el('li', {}, el('label', {}, box, picture, el('bdi', {}, people.called(profile)), el('span', { class: 'quiet' }, `@${profile.handle}`))));
+    }
+    if (chosen) {
+      box.checked = true;
+      this.#chosen.set(profile.id, profile);
+    }
+  }
+}

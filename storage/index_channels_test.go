@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -324,6 +325,13 @@ func TestIndex_EndsWithoutRedisComeFromTheRecord(t *testing.T) {
 	if err != nil || at != 0 || all["c1"].LastSeq != 4 || all["c1"].MovedAt != 0 {
 		t.Fatal(all, at, err)
 	}
+	s.mini.SetError("OOM")
+	since := im.Position{Epoch: "G", Version: 5, MergedAt: 6}
+	ch, err := x.addMerged(t.Context(), bob, "G", im.Changes{Position: im.Position{Epoch: "G", Version: 7}}, []im.ConversationID{"c1"}, since, 3)
+	s.mini.SetError("")
+	if err != nil || !ch.Degraded || ch.Position != since {
+		t.Fatal(ch, err)
+	}
 	f.fail = im.ErrStore
 	if _, _, err := x.ends(t.Context(), "other", []im.ConversationID{"c1"}); !errors.Is(err, im.ErrStore) {
 		t.Fatalf("an end that nobody knows: %v", err)
@@ -379,6 +387,15 @@ func TestIndex_ChangesOfMergedChannels(t *testing.T) {
 	}
 	if ch := changes(page.Position); !slices.ContainsFunc(ch.States, func(st im.ConversationState) bool { return st.Conversation == "c12" && st.Unread == 1 }) && !ch.HasMore {
 		t.Errorf("what moved is not told: %+v", ch)
+	}
+	// What moves versions goes first, and takes nothing of the time with it.
+	s.mini.SetTime(time.Now().Add(time.Hour))
+	for u := range im.UserID(7) {
+		project(t, p, f.store(100+u, bob, im.CountedForAll))
+	}
+	w := &follower{user: bob, at: page.Position, known: map[im.ConversationID]im.ConversationState{}}
+	if w.follow(t, x); w.known["c12"].Unread != 1 {
+		t.Errorf("bob knows %+v", w.known["c12"])
 	}
 	// A user who is in none has no such time.
 	project(t, p, f.store(ann, 21, im.CountedForAll))

@@ -91,3 +91,60 @@ func BenchmarkRecord(b *testing.B) {
 		buf, _ = queue.AppendTask(buf[:0], &task)
 	}
 }
+
+// BenchmarkRoom is a strand's way for a batch of messages to one channel, without the
+// stores: written for its members, or merged at read.
+func BenchmarkRoom(b *testing.B) {
+	const members = 500
+	for _, mode := range []struct {
+		name  string
+		above int
+	}{{"written", members}, {"merged", -1}} {
+		for _, size := range []int{1, 100, 500} {
+			b.Run(fmt.Sprintf("%s/batch=%d", mode.name, size), func(b *testing.B) {
+				w := newWorld(1)
+				online(w, 1, "phone", "n1")
+				w.rooms["c5"] = []im.NodeID{"n0", "n1"}
+				r := newTestRunner(b, Config{MergeAbove: mode.above}, w, nil)
+				room := &fullRoom{merged: mode.above < 0}
+				for u := range im.UserID(members) {
+					room.members = append(room.members, im.RosterMember{User: u + 1, First: 1})
+				}
+				r.deps.Archive, r.deps.Projector, r.deps.Bus = room, room, room
+				p := &partition{r: r, src: &joined{l: newLogbook(w, 0)}, work: context.Background()}
+				p.moves.init()
+				s := newStrand(p)
+				n := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					items := make([]*item, size)
+					for i := range items {
+						task := text("c5", 1, n)
+						value, _ := queue.AppendTask(nil, &task)
+						items[i] = newItem(queue.Record{Value: value})
+						n++
+					}
+					if err := s.handle(context.Background(), items, false); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
+			})
+		}
+	}
+}
+
+// fullRoom is a channel that is there.
+type fullRoom struct {
+	still
+	merged  bool
+	members []im.RosterMember
+}
+
+func (f *fullRoom) Rosters(_ context.Context, convs []im.ConversationID) (map[im.ConversationID]im.Roster, error) {
+	r := im.Roster{Version: 1, Merged: f.merged}
+	if !f.merged {
+		r.Members = f.members
+	}
+	return map[im.ConversationID]im.Roster{convs[0]: r}, nil
+}

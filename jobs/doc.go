@@ -9,8 +9,12 @@
 //	[J5] a store that is away blocks the partition in place; what can never be stored is parked alone, its sender told, its neighbours flow
 //	[J6] accepted = stored + parked, counted by distinct (conversation, sender, client message ID), but for an ID reused with other content
 //	[J7] changes of messages are numbered 1, 2, 3 … in their conversation, in the order of the log, each decided once for ever
+//	[J8] who is told of a channel's message is who is in when it gets its seq, a leave notice being a member's last and a join notice their first; above Config.MergeAbove members only the channel's end is raised
+//	[J9] a channel's message is one delivery for each node with a member online, and nobody's sessions are read for it but its sender's and those of who joins or leaves
 //
 // A record's way through the files: runner.go takes it, strand.go gives it a place,
 // realtime.go runs archive.go → change.go → receipt.go → project.go → push.go, and the partition
-// in commit.go commits. poison.go is for what fails.
+// in commit.go commits. poison.go is for what fails. Of channels, roster.go says who is in,
+// notice.go what a notice does to whom, project_room.go and push_room.go reach them, and
+// receipt_group.go tells who spoke.
 package jobs

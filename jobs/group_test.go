@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -38,7 +40,14 @@ func TestRoom_AMessageIsOneDeliveryANodeAndReachesEveryList(t *testing.T) {
 	w, l := threeInARoom(t)
 	task := text("c5", 1, 1)
 	task.Send.Origin = im.Origin{Node: "n1", Session: "phone-1"}
-	more(t, w, l, task)
+	l.append(task)
+	r := newTestRunner(t, quickConfig(), w, nil)
+	untilDone(t, r, l)
+	var messages, deliveries dto.Metric
+	_, _ = r.m.roomMessages.Write(&messages), r.m.pushes.WithLabelValues("message_room").Write(&deliveries)
+	if messages.Counter.GetValue() != 1 || deliveries.Counter.GetValue() != 2 {
+		t.Errorf("counted %v deliveries of %v messages", deliveries.Counter, messages.Counter)
+	}
 	row := w.rows["c5"][1]
 	var room, own int
 	for _, d := range w.frames(protocol.PushMessage) {
@@ -141,7 +150,7 @@ func TestNotice_ThatMovesNobodyLeavesTheVersion(t *testing.T) {
 func TestNotice_EveryoneJoinsInChunks(t *testing.T) {
 	w := newWorld(1)
 	var members []im.UserID
-	for u := im.UserID(1); u <= 1201; u++ {
+	for u := im.UserID(1); u <= 2501; u++ {
 		members = append(members, u)
 	}
 	w.openChannel("c5", members...)
@@ -168,10 +177,10 @@ func TestNotice_EveryoneJoinsInChunks(t *testing.T) {
 		}
 		got = append(got, d.Join...)
 	}
-	if chunks != 3 || frames != 1 || !slices.Equal(got, members) {
+	if chunks != 6 || frames != 1 || !slices.Equal(got, members) {
 		t.Errorf("%d chunks, %d with the frame, %d joined", chunks, frames, len(got))
 	}
-	if st := w.states[memberKey{"c5", 1201}]; st.LastSeq != 2 || st.Join != 1 || st.Read != 1 || w.channels["c5"].merged {
+	if st := w.states[memberKey{"c5", 2501}]; st.LastSeq != 2 || st.Join != 1 || st.Read != 1 || w.channels["c5"].merged {
 		t.Errorf("projected %+v", st)
 	}
 }
@@ -271,7 +280,7 @@ func TestRoom_WhoHasLeftIsRaisedAndToldNothingMore(t *testing.T) {
 	w, l := threeInARoom(t)
 	more(t, w, l, leaves("c5", 2, 1))
 	w.pushed = nil
-	late := text("c5", 1, 1) // accepted before the removal
+	late := text("c5", 1, 1)                // accepted before the removal
 	more(t, w, l, late, ack("c5", 1, 3, 3)) // a receipt holds up to the leave
 	if st := w.states[memberKey{"c5", 1}]; st.LastSeq != 2 || st.Leave != 2 || st.Read != 2 || st.Delivered != 2 {
 		t.Errorf("projected %+v", st)

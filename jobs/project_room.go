@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"slices"
 
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -139,6 +140,7 @@ func (s *strand) raiseRooms(ctx context.Context, r *raiser, rs *rises) error {
 			})
 			continue
 		}
+		r.p.Users = slices.Grow(r.p.Users, min(len(now.members), spillUsers))
 		for i, m := range now.members {
 			up.raise(r, m)
 			if i%spillUsers == spillUsers-1 {

@@ -17,6 +17,15 @@
 //	     im.DuplicateError is a violated key, im.ErrUnstorable never succeeds.
 //	[S9] Every call has a deadline.
 //
+// Promises of groups:
+//
+//	[S18] A change of a group is one transaction under the group's row: its counts and
+//	      bounds are exact, it has one owner, and what the log must be told is noted if
+//	      and only if the change is committed.
+//	[S19] A notice is stored together with what it changes about who is in its channel,
+//	      and ends its operation, or nothing is. Who is in has leave_seq <= joined_seq;
+//	      both only rise.
+//
 // Promises of the projection:
 //
 //	[S10] Redis may be emptied, restarted, failed over or full at any moment: the next

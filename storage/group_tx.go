@@ -55,7 +55,7 @@ func scanGroup(rows *sql.Rows, more ...any) (g im.Group, err error) {
 }
 
 // changeGroup runs do on a group under lock, all or nothing, and counts its version up
-// where do says that it changed. A group that is dissolved is not found.
+// where do says that it changed [S18]. A group that is dissolved is not found.
 func (db *DB) changeGroup(ctx context.Context, op string, actor im.UserID, g im.GroupID, do func(context.Context, *groupTx) error) (change im.GroupChange, err error) {
 	ctx, done := db.begin(ctx, op)
 	defer done(&err)

@@ -10,7 +10,7 @@ import (
 )
 
 // moveMembers writes what the notices among rows change about who is in their
-// conversations. Conversations come in their order and users in theirs, so that two
+// conversations [S19]. Conversations come in their order and users in theirs, so that two
 // seldom deadlock; the notices of one conversation stay in the order of their seqs.
 func (db *DB) moveMembers(ctx context.Context, tx *sql.Tx, rows []im.Message) error {
 	var notices []*im.Message

@@ -16,9 +16,9 @@ import (
 	"modernc.org/sqlite"
 )
 
-// DB is the record: users, members, messages and what the engine must not forget,
-// in MySQL or SQLite. It implements logic.Accounts, logic.Records, jobs.Archive and
-// jobs.Nodes. Safe for concurrent use.
+// DB is the record: users, groups, members, messages and what the engine must not
+// forget, in MySQL or SQLite. It implements logic.Accounts, logic.Records, logic.Groups,
+// jobs.Archive, jobs.Nodes and connector.Directory. Safe for concurrent use.
 type DB struct {
 	cfg     DBConfig
 	d       *dialect

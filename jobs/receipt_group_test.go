@@ -173,6 +173,16 @@ func TestRoster_ANoticeMakesAnother(t *testing.T) {
 			t.Errorf("%d: %s, want %s", i, got, c.want)
 		}
 	}
+	merged := (&roster{merged: true}).after(&im.Membership{Leave: []im.UserID{7, 8}}, 4).after(&im.Membership{Join: []im.UserID{8}}, 5)
+	if merged.sees(7, 6) || !merged.sees(8, 6) || !merged.sees(9, 6) || merged.after(&im.Membership{LeaveAll: true}, 7).sees(9, 8) {
+		t.Error("who has left a merged channel")
+	}
+	for u := range im.UserID(200) {
+		merged = merged.after(&im.Membership{Leave: []im.UserID{u + 10}}, im.Seq(u+10))
+	}
+	if len(merged.out) != maxOut || merged.sees(209, 300) {
+		t.Errorf("%d are remembered", len(merged.out))
+	}
 	if two.sees(7, 4) || !two.sees(7, 5) || two.sees(9, 9) {
 		t.Error("who sees what")
 	}

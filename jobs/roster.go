@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -14,22 +15,31 @@ type roster struct {
 	version im.Seq // of the last notice that changed it
 	merged  bool   // merged at read: nobody's list is written, and members is empty
 	members []im.RosterMember
+	// out are the last to leave a merged channel, whose sends may still be under way, and
+	// closed says that everyone has; neither outlives the assignment.
+	out    []im.UserID
+	closed bool
 }
+
+// maxOut bounds out: sends are refused 2 s after a removal.
+const maxOut = 64
+
+func byUser(m im.RosterMember, u im.UserID) int { return cmp.Compare(m.User, u) }
 
 // first is where u begins to see; false: not a member.
 func (r *roster) first(u im.UserID) (im.Seq, bool) {
-	i, ok := slices.BinarySearchFunc(r.members, u, func(m im.RosterMember, u im.UserID) int { return int(int64(m.User) - int64(u)) })
+	i, ok := slices.BinarySearchFunc(r.members, u, byUser)
 	if !ok {
 		return 0, false
 	}
 	return r.members[i].First, true
 }
 
-// sees says whether u is to be told of the message at seq. Of a merged channel it is
-// not known: logic has asked.
+// sees says whether u is to be told of the message at seq. Of a merged channel logic has
+// asked, and only who has left since is known.
 func (r *roster) sees(u im.UserID, seq im.Seq) bool {
 	if r.merged {
-		return true
+		return !r.closed && !slices.Contains(r.out, u)
 	}
 	first, in := r.first(u)
 	return in && first <= seq
@@ -41,8 +51,11 @@ func (r *roster) after(m *im.Membership, seq im.Seq) *roster {
 	if !m.Moves() {
 		return r
 	}
-	next := &roster{version: seq, merged: r.merged}
-	if r.merged || m.LeaveAll {
+	if r.merged {
+		return r.afterMerged(m, seq)
+	}
+	next := &roster{version: seq}
+	if m.LeaveAll {
 		return next
 	}
 	next.members = make([]im.RosterMember, 0, len(r.members)+len(m.Join))
@@ -57,10 +70,22 @@ func (r *roster) after(m *im.Membership, seq im.Seq) *roster {
 			if m.History {
 				first = 1 // but for who was in before: see channel.stale
 			}
-			i, _ := slices.BinarySearchFunc(next.members, u, func(m im.RosterMember, u im.UserID) int { return int(int64(m.User) - int64(u)) })
+			i, _ := slices.BinarySearchFunc(next.members, u, byUser)
 			next.members = slices.Insert(next.members, i, im.RosterMember{User: u, First: first})
 		}
 	}
+	return next
+}
+
+// afterMerged is after for a merged channel.
+func (r *roster) afterMerged(m *im.Membership, seq im.Seq) *roster {
+	next := &roster{version: seq, merged: true, closed: r.closed || m.LeaveAll}
+	for _, u := range slices.Concat(r.out, m.Leave) {
+		if !slices.Contains(m.Join, u) && !m.JoinAll {
+			next.out = append(next.out, u)
+		}
+	}
+	next.out = next.out[max(0, len(next.out)-maxOut):]
 	return next
 }
 
@@ -74,7 +99,9 @@ type channel struct {
 }
 
 // cost is the size of a channel in members of 16 bytes.
-func (c *channel) cost() int { return 1 + len(c.roster.members) + len(c.authors.users)/2 }
+func (c *channel) cost() int {
+	return 1 + len(c.roster.members) + (len(c.roster.out)+len(c.authors.users))/2
+}
 
 // absentError says that there are no such channels.
 type absentError struct{ convs map[im.ConversationID]bool }
@@ -160,7 +187,7 @@ func (s *strand) enter(d *send, r *roster, seq im.Seq, size int) *im.Membership 
 		m.Merge = !r.merged && len(m.Join) > 0 && s.r.cfg.merges(len(d.room.now.members))
 	}
 	if m.Merge {
-		d.room.now = &roster{version: seq, merged: true}
+		d.room.now = (&roster{merged: true}).afterMerged(&m, seq)
 	}
 	return &m
 }

@@ -140,7 +140,7 @@ type mini struct {
 
 func (s *Stack) startMiniredis() {
 	s.t.Helper()
-	r := &mini{t: s.t, addr: "127.0.0.1:0"}
+	r := &mini{t: s.t, addr: ports.Free(s.t)}
 	r.Start()
 	s.t.Cleanup(r.Stop)
 	s.Redis = r

@@ -41,12 +41,14 @@ func TestAccounts_RegisterLoginRefreshLogout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	third, err := open.Refresh(t.Context(), second.RefreshToken)
+	lost, err := open.Refresh(t.Context(), second.RefreshToken)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = open.Refresh(t.Context(), second.RefreshToken) // good once
-	want(t, "unauthenticated", err)
+	third, err := open.Refresh(t.Context(), second.RefreshToken) // the answer was lost
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, err = open.Refresh(t.Context(), third.AccessToken)
 	want(t, "unauthenticated", err)
 
@@ -63,6 +65,10 @@ func TestAccounts_RegisterLoginRefreshLogout(t *testing.T) {
 	}
 	want(t, "unauthenticated", me(first.AccessToken))
 	want(t, "unauthenticated", me(third.RefreshToken))
+	_, err = open.Refresh(t.Context(), lost.RefreshToken) // it was not lost: two hold the laptop's
+	want(t, "unauthenticated", err)
+	_, err = open.Refresh(t.Context(), third.RefreshToken)
+	want(t, "unauthenticated", err)
 }
 
 // What ends a token ends its sockets: a password change, a revoked device.

@@ -200,8 +200,9 @@ func (a *Auth) pair(p im.Profile, d im.DeviceID, platform string, state im.AuthS
 		RefreshToken: refresh, RefreshExpiresAt: refreshExpires}, nil
 }
 
-// Refresh exchanges a refresh token, once, for new tokens. Used a second time it ends
-// the device: two hold it, and we cannot tell which is the owner.
+// Refresh exchanges a refresh token, once, for new tokens; within a minute again, since the
+// answer may have been lost, and then the first new ones are given up. Used later than
+// that it ends the device: two hold it, and we cannot tell which is the owner.
 func (a *Auth) Refresh(ctx context.Context, refreshToken string) (t protocol.Tokens, err error) {
 	defer a.met.count("refresh", &err)
 	old, ok := refreshHash(refreshToken)

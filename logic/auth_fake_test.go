@@ -40,6 +40,7 @@ type deviceRow struct {
 	im.Login
 	version uint32
 	used    [32]byte
+	usedAt  time.Time
 	revoked bool
 }
 
@@ -205,11 +206,14 @@ func (r *registry) RotateRefresh(_ context.Context, old, next [32]byte, expires 
 	}
 	for key, row := range r.devices {
 		switch {
+		case row.used == old && row.RefreshHash != [32]byte{} && r.now.Sub(row.usedAt) < time.Minute:
+			row.RefreshHash, row.RefreshExpires = next, expires
+			return row.Login, r.state(key), nil
 		case row.used == old:
 			row.version++
 			row.RefreshHash = [32]byte{}
 		case row.RefreshHash == old && row.RefreshExpires > r.now.UnixMilli():
-			row.used, row.RefreshHash, row.RefreshExpires = old, next, expires
+			row.used, row.usedAt, row.RefreshHash, row.RefreshExpires = old, r.now, next, expires
 			return row.Login, r.state(key), nil
 		}
 	}

@@ -140,6 +140,12 @@ func TestAuth_RefreshIsGoodOnceAndTheftEndsTheDevice(t *testing.T) {
 		t.Errorf("second %+v", second)
 	}
 	verified(t, a, second.AccessToken)
+	r.advance(59 * time.Second)
+	if second, err = a.Refresh(t.Context(), first.RefreshToken); err != nil {
+		t.Fatal("the answer was lost:", err)
+	}
+	verified(t, a, second.AccessToken)
+	r.advance(time.Second)
 	_, err = a.Refresh(t.Context(), first.RefreshToken)
 	mustBe(t, "used again", err, im.ErrUnauthenticated)
 	_, err = a.Refresh(t.Context(), second.RefreshToken)

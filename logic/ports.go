@@ -26,9 +26,10 @@ type Accounts interface {
 	// SaveLogin creates or renews the device and returns the versions that its tokens
 	// must carry; im.ErrUnauthenticated where Login's password is the user's no more.
 	SaveLogin(ctx context.Context, l im.Login) (im.AuthState, error)
-	// RotateRefresh exchanges a refresh token for the next, once. A token that was
-	// exchanged before, or is unknown or expired, gives im.ErrUnauthenticated; one
-	// exchanged before also revokes the device, since two hold it.
+	// RotateRefresh exchanges a refresh token for the next, once; the one exchanged last
+	// for another next within a minute, since the answer may have been lost. A token that is
+	// unknown or expired gives im.ErrUnauthenticated; one exchanged before that, or a next
+	// that was ended by another, also revokes the device, since two hold it.
 	RotateRefresh(ctx context.Context, old, next [32]byte, expires int64) (im.Login, im.AuthState, error)
 	// RevokeDevice raises the device's version and drops its refresh token.
 	// im.ErrNotFound where the user has no such device.

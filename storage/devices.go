@@ -30,7 +30,7 @@ func (db *DB) SaveLogin(ctx context.Context, l im.Login) (s im.AuthState, err er
 			return im.ErrUnauthenticated
 		}
 		known, err := execOne(ctx, tx, "UPDATE devices SET platform = ?, refresh_hash = ?, prev_refresh_hash = NULL,"+
-			" refresh_expires = ?, revoked_at = 0, seen_at = "+db.d.now+" WHERE user_id = ? AND device = ?",
+			" spare_refresh_hash = NULL, refresh_expires = ?, revoked_at = 0, seen_at = "+db.d.now+" WHERE user_id = ? AND device = ?",
 			l.Platform, l.RefreshHash[:], l.RefreshExpires, l.User, l.Device)
 		if err != nil {
 			return err
@@ -70,18 +70,21 @@ func (db *DB) forgetDevices(ctx context.Context, tx *sql.Tx, u im.UserID) error 
 	return err
 }
 
-// RotateRefresh exchanges a refresh token for the next, once [S6]. A token that was
-// exchanged before, or is unknown or expired, gives im.ErrUnauthenticated; the one
-// exchanged last also revokes the device, since two hold it.
+// refreshAgain is for how long an exchanged refresh token is taken once more: the answer
+// may have been lost, and its device tries again within the minute.
+const refreshAgain = 60_000
+
+// RotateRefresh exchanges a refresh token for the next, once [S6]; the one exchanged last
+// for another next within a minute, which ends the first. A token that is unknown or
+// expired gives im.ErrUnauthenticated; the one exchanged last, after that minute, and a
+// next that was ended so also revoke the device, since two hold it.
 func (db *DB) RotateRefresh(ctx context.Context, old, next [32]byte, expires int64) (l im.Login, s im.AuthState, err error) {
 	ctx, done := db.begin(ctx, "rotate_refresh")
 	defer done(&err)
 	refused := false // after the commit: a revocation must stand
 	err = db.transact(ctx, func(tx *sql.Tx) error {
 		l, refused = im.Login{RefreshHash: next, RefreshExpires: expires}, false
-		swapped, err := execOne(ctx, tx, "UPDATE devices SET prev_refresh_hash = refresh_hash, refresh_hash = ?,"+
-			" refresh_expires = ?, seen_at = "+db.d.now+" WHERE refresh_hash = ? AND refresh_expires > "+db.d.now+" AND revoked_at = 0",
-			next[:], expires, old[:])
+		swapped, err := db.swapRefresh(ctx, tx, old, next, expires)
 		if err != nil {
 			return err
 		}
@@ -107,18 +110,34 @@ func (db *DB) RotateRefresh(ctx context.Context, old, next [32]byte, expires int
 	return l, s, nil
 }
 
-// revokeStolen ends the device whose last exchanged token is shown again.
+// swapRefresh puts next in the place of old, or of what old was exchanged for just now.
+func (db *DB) swapRefresh(ctx context.Context, tx *sql.Tx, old, next [32]byte, expires int64) (swapped bool, err error) {
+	now := db.d.now
+	good := " AND refresh_expires > " + now + " AND revoked_at = 0"
+	swapped, err = execOne(ctx, tx, "UPDATE devices SET prev_refresh_hash = refresh_hash, refresh_hash = ?, refresh_expires = ?,"+
+		" seen_at = "+now+", refreshed_at = "+now+" WHERE refresh_hash = ?"+good, next[:], expires, old[:])
+	if err != nil || swapped {
+		return swapped, err
+	}
+	return execOne(ctx, tx, "UPDATE devices SET spare_refresh_hash = refresh_hash, refresh_hash = ?, refresh_expires = ?,"+
+		" seen_at = "+now+" WHERE prev_refresh_hash = ? AND refreshed_at > "+now+" - ?"+good, next[:], expires, old[:], refreshAgain)
+}
+
+// revokeStolen ends the device whose last exchanged token, or its spare, is shown again.
 func (db *DB) revokeStolen(ctx context.Context, tx *sql.Tx, old [32]byte) error {
-	var u im.UserID
-	var d im.DeviceID
-	err := tx.QueryRowContext(ctx, "SELECT user_id, device FROM devices WHERE prev_refresh_hash = ?", old[:]).Scan(&u, &d)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
+	for _, column := range [...]string{"prev_refresh_hash", "spare_refresh_hash"} {
+		var u im.UserID
+		var d im.DeviceID
+		err := tx.QueryRowContext(ctx, "SELECT user_id, device FROM devices WHERE "+column+" = ?", old[:]).Scan(&u, &d)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err == nil {
+			_, err = db.revoke(ctx, tx, u, d)
+		}
+		return err
 	}
-	if err == nil {
-		_, err = db.revoke(ctx, tx, u, d)
-	}
-	return err
+	return nil
 }
 
 // RevokeDevice raises the device's version and drops its refresh token.
@@ -137,7 +156,7 @@ func (db *DB) RevokeDevice(ctx context.Context, u im.UserID, d im.DeviceID) (err
 
 func (db *DB) revoke(ctx context.Context, tx *sql.Tx, u im.UserID, d im.DeviceID) (bool, error) {
 	known, err := execOne(ctx, tx, "UPDATE devices SET device_version = device_version + 1, refresh_hash = NULL,"+
-		" prev_refresh_hash = NULL, revoked_at = "+db.d.now+" WHERE user_id = ? AND device = ? AND revoked_at = 0", u, d)
+		" prev_refresh_hash = NULL, spare_refresh_hash = NULL, revoked_at = "+db.d.now+" WHERE user_id = ? AND device = ? AND revoked_at = 0", u, d)
 	if err == nil && known {
 		err = db.noteDevices(ctx, tx, 0, "user_id = ? AND device = ?", u, d)
 	}

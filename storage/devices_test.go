@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -14,8 +15,10 @@ func TestDevices(t *testing.T) {
 		"SaveLogin_RenewsTheDeviceAndEndsItsOldRefreshToken": testSaveLogin,
 		"SaveLogin_ForgetsTheDeviceNotSeenForLongest":        testTooManyDevices,
 		"RotateRefresh_OnceThenRevokes":                      testRotateRefresh,
+		"RotateRefresh_ALostAnswerIsGivenAgain":              testRotateAgain,
+		"RotateRefresh_TwoHoldersEndTheDevice":               testRotateStolen,
 		"RotateRefresh_ExpiredOrBannedIsRefused":             testRotateRefused,
-		"RotateRefresh_AtTheSameMomentOneWins":               testRotateRace,
+		"RotateRefresh_AtTheSameMomentTheLastHolds":          testRotateRace,
 		"RevokeDevice_RaisesTheVersionOnce":                  testRevokeDevice,
 		"SaveLogin_ByAPasswordThatWasReplacedIsRefused":      testSaveLoginPassword,
 		"AuthState_UnknownUserIsNotActive":                   testAuthStateUnknown,
@@ -109,6 +112,7 @@ func testRotateRefresh(t *testing.T, db *DB) {
 	if _, _, err := db.RotateRefresh(t.Context(), token(), token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
 		t.Errorf("unknown token: %v", err)
 	}
+	minuteLater(t, db, u)
 	if _, _, err := db.RotateRefresh(t.Context(), l.RefreshHash, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
 		t.Errorf("exchanged token: %v", err)
 	}
@@ -121,6 +125,89 @@ func testRotateRefresh(t *testing.T, db *DB) {
 	back, err := db.SaveLogin(t.Context(), login(u, "phone"))
 	if err != nil || !back.DeviceKnown || back.DeviceVersion <= s.DeviceVersion {
 		t.Errorf("logged in again: %+v, %v", back, err)
+	}
+}
+
+// minuteLater moves the last exchange of a user's tokens back: no clock is waited for.
+func minuteLater(t *testing.T, db *DB, u im.UserID) {
+	t.Helper()
+	_, err := db.w.Exec("UPDATE devices SET refreshed_at = refreshed_at - 60000 WHERE user_id = ?", u)
+	must(t, err)
+}
+
+func testRotateAgain(t *testing.T, db *DB) {
+	u := newUser(t, db)
+	l := login(u, "phone")
+	s, err := db.SaveLogin(t.Context(), l)
+	must(t, err)
+	held := l.RefreshHash
+	for range 3 { // each exchange loses two answers
+		var next [32]byte
+		for range 3 {
+			next = token()
+			got, s2, err := db.RotateRefresh(t.Context(), held, next, im.MaxID)
+			if err != nil || got.User != u || got.Device != "phone" || got.RefreshHash != next || s2 != s {
+				t.Fatalf("%+v %+v, %v", got, s2, err)
+			}
+		}
+		held = next
+		minuteLater(t, db, u)
+	}
+	if now, err := db.AuthState(t.Context(), u, "phone"); err != nil || now != s {
+		t.Errorf("%+v, %v", now, err)
+	}
+	must(t, db.SetPassword(t.Context(), u, "new"))
+	last := held
+	if _, _, err := db.RotateRefresh(t.Context(), last, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
+		t.Errorf("after a new password: %v", err)
+	}
+}
+
+// Whatever a second holder does with a token, one of the two is seen sooner or later.
+func testRotateStolen(t *testing.T, db *DB) {
+	for name, steps := range map[string]func(rotate func(old [32]byte) (next [32]byte, err error), later func(), first [32]byte) error{
+		"within the minute, the owner goes on": func(rotate func([32]byte) ([32]byte, error), later func(), first [32]byte) error {
+			owners, err := rotate(first)
+			must(t, err)
+			_, err = rotate(first) // the thief's
+			must(t, err)
+			_, err = rotate(owners)
+			return err
+		},
+		"within the minute, the thief goes on first": func(rotate func([32]byte) ([32]byte, error), later func(), first [32]byte) error {
+			owners, err := rotate(first)
+			must(t, err)
+			thiefs, err := rotate(first)
+			must(t, err)
+			_, err = rotate(thiefs)
+			must(t, err)
+			later()
+			_, err = rotate(owners)
+			return err
+		},
+		"later": func(rotate func([32]byte) ([32]byte, error), later func(), first [32]byte) error {
+			_, err := rotate(first)
+			must(t, err)
+			later()
+			_, err = rotate(first)
+			return err
+		},
+	} {
+		u := newUser(t, db)
+		l := login(u, "phone")
+		_, err := db.SaveLogin(t.Context(), l)
+		must(t, err)
+		rotate := func(old [32]byte) (next [32]byte, err error) {
+			next = token()
+			_, _, err = db.RotateRefresh(t.Context(), old, next, im.MaxID)
+			return next, err
+		}
+		if err := steps(rotate, func() { minuteLater(t, db, u) }, l.RefreshHash); !errors.Is(err, im.ErrUnauthenticated) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if now, err := db.AuthState(t.Context(), u, "phone"); err != nil || now.DeviceKnown {
+			t.Errorf("%s: the device stands: %+v, %v", name, now, err)
+		}
 	}
 }
 
@@ -147,25 +234,26 @@ func testRotateRace(t *testing.T, db *DB) {
 	for range 10 {
 		u := newUser(t, db)
 		l := login(u, "phone")
-		_, err := db.SaveLogin(t.Context(), l)
+		s, err := db.SaveLogin(t.Context(), l)
 		must(t, err)
 		var wg sync.WaitGroup
-		results := make([]error, 4)
-		for i := range results {
-			wg.Go(func() { _, _, results[i] = db.RotateRefresh(t.Context(), l.RefreshHash, token(), im.MaxID) })
+		nexts := make([][32]byte, 4)
+		for i := range nexts {
+			nexts[i] = token()
+			wg.Go(func() {
+				if _, _, err := db.RotateRefresh(t.Context(), l.RefreshHash, nexts[i], im.MaxID); err != nil {
+					t.Error(err)
+				}
+			})
 		}
 		wg.Wait()
-		won := 0
-		for _, err := range results {
-			if err == nil {
-				won++
-			} else if !errors.Is(err, im.ErrUnauthenticated) {
-				t.Error(err)
-			}
+		if now, err := db.AuthState(t.Context(), u, "phone"); err != nil || now != s {
+			t.Fatalf("device %+v, was %+v, %v", now, s, err)
 		}
-		s, err := db.AuthState(t.Context(), u, "phone")
-		if won != 1 || err != nil || s.DeviceKnown {
-			t.Fatalf("%d exchanged one token; device %+v, %v", won, s, err)
+		var held []byte
+		must(t, db.r.QueryRow("SELECT refresh_hash FROM devices WHERE user_id = ?", u).Scan(&held))
+		if !slices.Contains(nexts, [32]byte(held)) {
+			t.Errorf("none of the answers holds")
 		}
 	}
 }

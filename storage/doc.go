@@ -11,7 +11,8 @@
 //	[S3] What returned nil is committed, and survives the crash of any process.
 //	[S4] A page of history is one range read of the primary key.
 //	[S5] Cursors only rise.
-//	[S6] A refresh token is exchanged once; shown again, its device is revoked.
+//	[S6] A refresh token is exchanged once, or again within a minute, the answer being lost;
+//	     shown later, its device is revoked.
 //	[S7] A node number has one holder at a time, by the database's clock.
 //	[S8] An error says what it means: im.ErrStore heals by itself or by an operator,
 //	     im.DuplicateError is a violated key, im.ErrUnstorable never succeeds.

@@ -71,6 +71,9 @@ func (*still) Moved(context.Context, im.ConversationID, im.Seq, []im.UserID, im.
 func (*still) Authors(context.Context, im.ConversationID, im.Seq, im.Seq) ([]im.UserID, error) {
 	return nil, nil
 }
+func (*still) ChannelEnds(context.Context, []im.ConversationID) (map[im.ConversationID]im.ChannelEnd, error) {
+	return nil, nil
+}
 func (*still) Member(context.Context, im.ConversationID, im.UserID) (im.Member, error) {
 	return im.Member{}, im.ErrNotFound
 }

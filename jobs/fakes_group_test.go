@@ -139,6 +139,29 @@ func (w *world) Moved(ctx context.Context, c im.ConversationID, seq im.Seq, user
 	return rows[:min(len(rows), limit)], nil
 }
 
+func (w *world) ChannelEnds(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID]im.ChannelEnd, error) {
+	if err := w.enter("channel_ends"); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	found := make(map[im.ConversationID]im.ChannelEnd)
+	for _, c := range convs {
+		e := im.ChannelEnd{Conversation: c, LastChange: uint64(len(w.changes[c])), Closed: w.channels[c].closed}
+		for _, m := range w.rows[c] {
+			e.LastSeq, e.LastID = m.Seq, m.ID
+			if m.MentionsAll {
+				e.LastMention = m.Seq
+			}
+			if w.uncounted[im.UncountedSeq{Conversation: c, Seq: m.Seq}] {
+				e.LastUncounted = m.Seq
+			}
+		}
+		found[c] = e
+	}
+	return found, nil
+}
+
 func (w *world) Member(ctx context.Context, c im.ConversationID, u im.UserID) (im.Member, error) {
 	if err := w.enter("member"); err != nil {
 		return im.Member{}, err

@@ -22,6 +22,9 @@ type effect struct {
 // it reads.
 func (s *strand) raiseNotice(ctx context.Context, r *raiser, up *rise, d *send) error {
 	m := d.task.Membership
+	if err := s.learnEnd(ctx, up, d); err != nil {
+		return err
+	}
 	crossed := d.room.was != nil && !d.room.was.merged && d.room.now.merged
 	if crossed {
 		if err := s.raiseCrossing(ctx, r, up, d.room.was.members); err != nil {
@@ -58,6 +61,20 @@ func (s *strand) raiseNotice(ctx context.Context, r *raiser, up *rise, d *send) 
 		}
 		return after, len(page), err
 	})
+}
+
+// learnEnd reads how far the channel's changes and mentions of all have come, once a
+// batch: who joins begins there, and who leaves a merged channel keeps it.
+func (s *strand) learnEnd(ctx context.Context, up *rise, d *send) error {
+	if up.end != nil || d.ref.Seq == 1 {
+		return nil
+	}
+	found, err := untilStore(ctx, s.r, "channel_ends", func(ctx context.Context) (map[im.ConversationID]im.ChannelEnd, error) {
+		return s.r.deps.Archive.ChannelEnds(ctx, []im.ConversationID{d.conv})
+	})
+	end := found[d.conv]
+	up.end = &end
+	return err
 }
 
 // raiseKnown is for what the strand has worked out itself.
@@ -133,6 +150,9 @@ func (r *raiser) moved(up *rise, d *send, m *im.Member) {
 		}
 		e.State.Leave = max(e.State.Leave, m.Leave)
 		e.State.LastMention = max(e.State.LastMention, up.mentions.of(m.User))
+		if d.room.now.merged && up.end != nil && up.end.LastMention < seq {
+			e.State.LastMention = max(e.State.LastMention, up.end.LastMention)
+		}
 		if !m.In() {
 			d.room.effect.left = append(d.room.effect.left, m.User)
 		}
@@ -142,4 +162,7 @@ func (r *raiser) moved(up *rise, d *send, m *im.Member) {
 	e.State.LastSeq, e.State.LastID = max(e.State.LastSeq, seq), max(e.State.LastID, d.ref.ID)
 	e.State.LastUncounted = max(e.State.LastUncounted, seq)
 	e.State.Merged = e.State.Merged || d.room.now.merged
+	if up.end != nil {
+		e.State.LastChange = max(e.State.LastChange, up.end.LastChange)
+	}
 }

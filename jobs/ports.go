@@ -39,6 +39,8 @@ type Archive interface {
 	// Moved are the members whom the notice at seq let in or out, as their rows are now,
 	// by user, from above after; of users only, where some are named.
 	Moved(ctx context.Context, c im.ConversationID, seq im.Seq, users []im.UserID, after im.UserID, limit int) ([]im.Member, error)
+	// ChannelEnds reads how far channels have come, for all of their members.
+	ChannelEnds(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID]im.ChannelEnd, error)
 	// Member is one row; im.ErrNotFound for who was never in c.
 	Member(ctx context.Context, c im.ConversationID, u im.UserID) (im.Member, error)
 	// GroupSize is how many members a group has; 0 where there is none.

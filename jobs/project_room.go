@@ -21,7 +21,8 @@ type rise struct {
 	uncounted im.Seq
 	mentions  mentionsAll
 	closed    im.Seq
-	all       bool // everyone has been raised as a member of a merged channel
+	all       bool           // everyone has been raised as a member of a merged channel
+	end       *im.ChannelEnd // as the table has it; read where somebody joins or leaves
 }
 
 // mentionsAll is the last message that mentions everyone, and the last one by somebody

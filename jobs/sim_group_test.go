@@ -116,7 +116,6 @@ type seen struct {
 	row     im.Member
 	mention im.Seq
 	read    im.Seq // at least
-	first   bool   // in since the first notice
 }
 
 // channelModel applies a channel's stored messages one by one.
@@ -161,7 +160,7 @@ func (s *simulation) channelModel(conv im.ConversationID) (members map[im.UserID
 		for _, id := range join {
 			u := members[id]
 			if u == nil {
-				u = &seen{row: im.Member{Join: 1}, first: m.JoinAll}
+				u = &seen{row: im.Member{Join: 1}}
 				members[id] = u
 			}
 			u.row.Joined, u.read = seq, seq
@@ -179,7 +178,7 @@ func (s *simulation) channelModel(conv im.ConversationID) (members map[im.UserID
 		}
 		for _, id := range leave {
 			if u := members[id]; u.row.In() {
-				u.row.Leave, u.first = seq, false
+				u.row.Leave = seq
 			}
 		}
 		in := 0
@@ -236,7 +235,7 @@ func (s *simulation) checkChannel(t *testing.T, conv im.ConversationID) {
 			st.Read != row.Read || st.Delivered != row.Delivered || row.In() && st.Merged != merged {
 			t.Errorf("%s: projected to %d: %+v, MySQL has %+v, seen up to %d, merged %v", conv, row.User, st, row, top, merged)
 		}
-		if row.In() && !merged && st.LastID != last.ID || row.In() && want.mention > st.Base() && st.LastMention < want.mention || st.Mentioned() > want.mention || want.first && st.LastChange != changes {
+		if row.In() && !merged && st.LastID != last.ID || row.In() && want.mention > st.Base() && st.LastMention < want.mention || st.Mentioned() > want.mention || row.In() && st.LastChange != changes {
 			t.Errorf("%s: projected to %d: %+v, mentioned at %d, %d changes", conv, row.User, st, want.mention, changes)
 		}
 	}

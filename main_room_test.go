@@ -127,10 +127,14 @@ func TestRooms_KilledConnectorIsSwept(t *testing.T) {
 	}
 	s := devtest.Start(t)
 	bridge := ports.Free(t)
-	near := startEngine(t, s, func(c *configs.Config) { c.Logic.GRPC.Listen = bridge })
+	apart := func(c *configs.Config) {
+		c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = bridge, []string{bridge}
+	}
+	near := startEngine(t, s, apart, roles(configs.RoleLogic, configs.RoleAPI, configs.RoleJobs))
+	stays := startEngine(t, s, apart, roles(configs.RoleConnector))
 	dies := newChild(t, s, map[string]string{"roles": "connector", "connector.upstream.addresses": bridge})
 	dies.start()
-	p := enrol(t, near.http, near.socket, "ada", "bob", "cal")
+	p := enrol(t, near.http, stays.socket, "ada", "bob", "cal")
 	ada, bob := p[0], p[1]
 	c := ada.found("the choir", im.JoinClosed, p[1:]...).MainChannelID
 	phone := ada.connect("phone")
@@ -148,7 +152,9 @@ func TestRooms_KilledConnectorIsSwept(t *testing.T) {
 	devtest.Eventually(t, "the dead connector is swept", func() bool { return len(registry(t, s, c)) == 1 })
 	t.Logf("swept %.1f s after the kill", time.Since(killed).Seconds())
 	dies.start()
+	back := time.Now()
 	devtest.Eventually(t, "Bob is back and has it all", func() bool { return len(his.spoken(c)) == 6 })
+	t.Logf("all was there %.1f s after the connector", time.Since(back).Seconds())
 	phone.leave()
 	his.leave()
 	devtest.Eventually(t, "nobody is entered", func() bool { return len(registry(t, s, c)) == 0 })

@@ -54,9 +54,6 @@ func (s *Service) OfflinePull(ctx context.Context, who im.Identity, req protocol
 		return protocol.Page{}, err
 	default:
 		after = max(after, state.Delivered)
-		if _, channel := req.ConversationID.Channel(); channel {
-			after = max(after, state.Settled())
-		}
 	}
 	return s.History(ctx, who, protocol.History{ConversationID: req.ConversationID, AfterSeq: &after, Limit: limit})
 }

@@ -57,7 +57,9 @@ func (a *authors) within(who []im.UserID, after, upTo im.Seq, but im.UserID) []i
 // topInRoom is topOf for a channel. Who is not in it may have left since their receipt
 // was accepted, which holds up to there: the table says.
 func (s *strand) topInRoom(ctx context.Context, conv im.ConversationID, u im.UserID, last im.Seq) (im.Seq, error) {
-	if s.rosterOf(conv).sees(u, last) {
+	// Of a merged channel not all who have left are known, and each owner of the log must
+	// come to the same.
+	if r := s.rosterOf(conv); r.merged || r.sees(u, last) {
 		return last, nil
 	}
 	row, err := untilStore(ctx, s.r, "member", func(ctx context.Context) (im.Member, error) {

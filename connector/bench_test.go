@@ -142,7 +142,7 @@ func cpu() time.Duration {
 }
 
 // TestIdleFootprint measures, with its clients in another process; it judges only that
-// a session costs less than 2 KB.
+// a session costs less than 2 KB. CURLEW_IDLE_ROOMS puts each user into some rooms.
 func TestIdleFootprint(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("CURLEW_IDLE_CONNECTIONS"))
 	if err != nil {
@@ -153,7 +153,9 @@ func TestIdleFootprint(t *testing.T) {
 		return
 	}
 	b := start(t, byDefault, unlimited())
-	b.routes = nowhere{} // the real ones are in Redis
+	b.routes = nowhere{}                                     // the real ones are in Redis
+	rooms, _ := strconv.Atoi(os.Getenv("CURLEW_IDLE_ROOMS")) // of each user, of 50 members here
+	b.directory = neighbours(rooms)
 	before := resident(t)
 	clients := exec.Command(os.Args[0], "-test.run=TestIdleFootprint")
 	clients.Env = append(os.Environ(), "CURLEW_IDLE_SERVER="+b.addr)
@@ -194,6 +196,24 @@ func idleClients(t *testing.T, addr string, n int) {
 		}
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// neighbours is a directory in which 50 users at a time share that many rooms.
+type neighbours int
+
+func (n neighbours) RoomsOf(_ context.Context, users []im.UserID) (map[im.UserID][]im.Room, error) {
+	all := make(map[im.UserID][]im.Room)
+	for _, u := range users {
+		for i := range int(n) {
+			c := im.ChannelConversation(uint64(u)/50*uint64(n) + uint64(i) + 1)
+			all[u] = append(all[u], im.Room{Conversation: c, Version: 1, First: 1})
+		}
+	}
+	return all, nil
+}
+
+func (neighbours) RoomMembers(context.Context, im.ConversationID, []im.UserID) (im.Seq, map[im.UserID]im.Seq, error) {
+	return 1, nil, nil
 }
 
 type nowhere struct{}

@@ -403,6 +403,14 @@ func startNode(t testing.TB, k kind, cfg Config, dir *directory, node im.NodeID)
 			t.Fatal(err)
 		}
 	}
+	b := serve(t, s, k, dir)
+	b.up = up
+	return b
+}
+
+// serve runs a server.
+func serve(t testing.TB, s *Server, k kind, dir *directory) *bench {
+	t.Helper()
 	addr, err := s.Listen()
 	if err != nil {
 		t.Fatal(err)
@@ -410,7 +418,7 @@ func startNode(t testing.TB, k kind, cfg Config, dir *directory, node im.NodeID)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	b := &bench{Server: s, t: t, addr: addr.String(), kind: k, dir: dir, up: up}
+	b := &bench{Server: s, t: t, addr: addr.String(), kind: k, dir: dir}
 	b.stop = sync.OnceFunc(func() {
 		cancel()
 		select {

@@ -64,8 +64,7 @@ type member struct {
 // yet.
 type guest struct {
 	rooms []*room
-	ask   *question // nil: none is needed
-	whole bool      // rooms are all, as long as no notice is lost
+	ask   *question // nil: rooms are all
 }
 
 func newRooms(s *Server) *rooms {
@@ -119,9 +118,8 @@ func (rs *rooms) seat(rm *room, u im.UserID, first im.Seq) bool {
 	}
 	rm.members = slices.Insert(rm.members, i, member{u, first})
 	g := rs.guests[u]
-	if g == nil {
-		g = &guest{}
-		rs.guests[u] = g
+	if g == nil { // it is not known whether this is all
+		g = rs.doubtUser(u)
 	}
 	g.rooms = append(g.rooms, rm)
 	g.ask.note(rm.conv)

@@ -113,6 +113,9 @@ func (r *routing) register(joins []join) {
 	entered := joins[:0]
 	refs := make([]im.SessionRef, 0, len(joins))
 	for _, j := range joins {
+		if j.c.over.Load() { // takes nobody's place
+			continue
+		}
 		replaced, ok := r.s.sessions.add(j.c, r.s.cfg.SessionsPerUser)
 		switch {
 		case !ok:

@@ -100,11 +100,16 @@ type bridgeServer struct {
 
 func startBridge(t testing.TB, addr string, h logic.GRPCHandler, token string) bridgeServer {
 	t.Helper()
+	return startBridgeFor(t, addr, h, newDirectory(), token)
+}
+
+func startBridgeFor(t testing.TB, addr string, h logic.GRPCHandler, dir logic.Directory, token string) bridgeServer {
+	t.Helper()
 	var s *logic.GRPCServer
 	upEventually(t, "the address is free", func() (ok bool) {
 		var err error
 		s, err = logic.NewGRPCServer(logic.GRPCServerConfig{Listen: addr, Token: token, DrainTimeout: time.Second},
-			h, newDirectory(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+			h, dir, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		return err == nil
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -3,6 +3,7 @@ package logic
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/curlew-im/curlew/api/protocol"
@@ -66,10 +68,10 @@ func (nobodysRooms) RoomMembers(context.Context, im.ConversationID, []im.UserID)
 	return 0, nil, nil
 }
 
-// openBridge starts a server and opens a stream to it by hand.
-func openBridge(t *testing.T) grpc.ClientStream {
+// dialBridge starts a server and connects to it.
+func dialBridge(t *testing.T, token string) *grpc.ClientConn {
 	t.Helper()
-	s, err := NewGRPCServer(GRPCServerConfig{Listen: "127.0.0.1:0", DrainTimeout: 1}, accepting{}, nobodysRooms{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	s, err := NewGRPCServer(GRPCServerConfig{Listen: "127.0.0.1:0", Token: token, DrainTimeout: 1}, accepting{}, nobodysRooms{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +90,13 @@ func openBridge(t *testing.T) grpc.ClientStream {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{StreamName: protocol.BridgeStream, ClientStreams: true, ServerStreams: true}, protocol.BridgeMethod)
+	return conn
+}
+
+// openBridge opens a stream by hand.
+func openBridge(t *testing.T) grpc.ClientStream {
+	t.Helper()
+	stream, err := dialBridge(t, "").NewStream(t.Context(), &grpc.StreamDesc{StreamName: protocol.BridgeStream, ClientStreams: true, ServerStreams: true}, protocol.BridgeMethod)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,5 +155,24 @@ func TestGRPCServer_GarbageEndsTheStream(t *testing.T) {
 	var b []byte
 	if err := stream.RecvMsg(&b); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestGRPCServer_QuestionsAboutRoomsNeedTheTokenAndHaveABound(t *testing.T) {
+	const token = "0123456789abcdef0123456789abcdef"
+	conn := dialBridge(t, token)
+	ask := func(token string, users int) error {
+		b := protocol.AppendRoomsQuestion(nil, &protocol.RoomsQuestion{Users: slices.Repeat([]im.UserID{1}, users)})
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
+		return conn.Invoke(ctx, "/"+protocol.BridgeService+"/"+protocol.BridgeRoomsOf, &b, new([]byte))
+	}
+	for _, c := range []struct {
+		token string
+		users int
+		want  codes.Code
+	}{{token, 500, codes.OK}, {token[1:], 1, codes.Unauthenticated}, {token, 501, codes.InvalidArgument}} {
+		if err := ask(c.token, c.users); status.Code(err) != c.want {
+			t.Errorf("%d users: %v, want %s", c.users, err, c.want)
+		}
 	}
 }

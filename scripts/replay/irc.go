@@ -52,15 +52,20 @@ func readLogs(dir fs.FS) (speakers []string, messages []line, err error) {
 		}
 	}
 	for _, s := range all {
-		end := strings.IndexAny(s.text, ":,")
-		if end <= 0 {
-			continue
-		}
-		if to := s.text[:end]; known[to] && to != s.nick {
+		if to, ok := addressee(s.text); ok && known[to] && to != s.nick {
 			messages = append(messages, line{From: s.nick, To: to, Text: s.text})
 		}
 	}
 	return speakers, messages, nil
+}
+
+// addressee is the name that a text begins with.
+func addressee(text string) (string, bool) {
+	end := strings.IndexAny(text, ":,")
+	if end <= 0 {
+		return "", false
+	}
+	return text[:end], true
 }
 
 // parseSaid reads "[03:57] <nick> text"; the text follows exactly one space.

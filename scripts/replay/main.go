@@ -1,8 +1,11 @@
-// Command replay plays real chat logs into a running Curlew as one-to-one messages,
-// from the speakers' own connections, while recipients come and go, and holds the
-// result against a model computed from the files and from what `stored` said.
+// Command replay plays real chat logs into a running Curlew, from the speakers' own
+// connections, while recipients come and go, and holds the result against a model
+// computed from the files, from what `stored` said and from what the speakers did.
 //
-//	go run ./scripts/replay -data DIR [-addr http://127.0.0.1:8080]
+//	go run ./scripts/replay -data DIR [-mode direct|groups] [-addr http://127.0.0.1:8080] [-socket ws://…,ws://…]
+//
+// It plays what is said to somebody by name: to them directly, or in a group with a
+// private channel for each file, whose members come, go and are renamed as in the log.
 //
 // It ends with one line of figures and exits 1 unless every fault in it is zero.
 package main
@@ -21,18 +24,19 @@ import (
 )
 
 type options struct {
-	data, addr, socket, key string
-	limit                   int
-	seed                    uint64
+	data, mode, addr, socket, key string
+	limit                         int
+	seed                          uint64
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.data, "data", "", "folder with *.log files of the Ubuntu IRC corpus")
+	flag.StringVar(&o.mode, "mode", "direct", "direct or groups")
 	flag.StringVar(&o.addr, "addr", "http://127.0.0.1:8080", "HTTP address of the running engine")
-	flag.StringVar(&o.socket, "socket", "", "socket address (default: as the engine's page is told)")
+	flag.StringVar(&o.socket, "socket", "", "socket addresses, separated by commas; devices take turns over them (default: as the engine's page is told)")
 	flag.StringVar(&o.key, "key", os.Getenv("CURLEW_SERVER_KEY"), "server key, id:secret (default: $CURLEW_SERVER_KEY, else ./data/server.key)")
-	flag.IntVar(&o.limit, "limit", 0, "replay only the first N messages (0: all)")
+	flag.IntVar(&o.limit, "limit", 0, "replay only the first N messages (0: all); of groups, of each file as many")
 	flag.Uint64Var(&o.seed, "seed", 1, "seed of who comes and goes when")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -44,8 +48,7 @@ func main() {
 		log.Error("replay failed", "err", err)
 		os.Exit(1)
 	}
-	fmt.Printf("replay: sent=%d stored=%d lost=%d doubled=%d misordered=%d unread_wrong=%d list_wrong=%d offline_wrong=%d seconds=%.1f\n",
-		res.sent, res.stored, res.lost, res.doubled, res.misordered, res.unreadWrong, res.listWrong, res.offlineWrong, time.Since(started).Seconds())
+	fmt.Printf("replay: %s seconds=%.1f\n", res, time.Since(started).Seconds())
 	if res.faults() > 0 || res.stored != res.sent {
 		os.Exit(1)
 	}
@@ -62,6 +65,13 @@ func run(ctx context.Context, o options, log *slog.Logger) (*result, error) {
 			return nil, fmt.Errorf("no -key, no $CURLEW_SERVER_KEY and no data/server.key: %w", err)
 		}
 		o.key = strings.TrimSpace(string(b))
+	}
+	switch o.mode {
+	case "groups":
+		return runGroups(ctx, o, log)
+	case "direct":
+	default:
+		return nil, fmt.Errorf("-mode %q is neither direct nor groups", o.mode)
 	}
 	speakers, messages, err := readLogs(os.DirFS(o.data))
 	if err != nil {

@@ -117,8 +117,9 @@ func (r *replay) enrol(ctx context.Context) error {
 			return err
 		})
 	})
-	for _, p := range r.order {
-		p.socket = r.opt.socket
+	sockets := strings.Split(r.opt.socket, ",")
+	for i, p := range r.order {
+		p.socket = sockets[i%len(sockets)]
 		p.http = &client.HTTP{Base: r.server.Base, Token: func() string { return "Bearer " + p.tokens.AccessToken }}
 	}
 	r.log.Info("speakers enrolled", "speakers", len(r.order))

@@ -156,9 +156,10 @@ type Records interface {
 // that is away. Each change is one transaction under the group's row: it checks what the
 // actor may do, changes the group, and notes what the log must be told (Ops), which is
 // returned. What the actor may not know of is im.ErrNotFound, what their role does not
-// allow im.ErrForbidden, a bound im.FullError. What is so already returns no Ops. A user
-// whose last joining or leaving is still among the pending operations is im.ErrPending
-// where their membership is to change again.
+// allow im.ErrForbidden, a bound im.FullError. Whose membership is so already has the Ops
+// by which it became so, as far as they are not stored yet; nothing else that is so has any.
+// A user whose last joining or leaving is still among the pending operations is
+// im.ErrPending where their membership is to change again.
 type Groups interface {
 	// CreateGroup with the ClientGroupID of one that its owner has made returns that one.
 	// Users that do not exist are im.ErrNotFound, one who has blocked the owner im.ErrBlocked.

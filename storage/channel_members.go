@@ -84,7 +84,12 @@ func (db *DB) AddToChannel(ctx context.Context, actor im.UserID, g im.GroupID, c
 		if err != nil {
 			return err
 		}
-		users := slices.DeleteFunc(slices.Clone(users), func(u im.UserID) bool { return seats[u].in })
+		users := slices.DeleteFunc(slices.Clone(users), func(u im.UserID) bool {
+			if seats[u].in {
+				t.again = append(t.again, seats[u].moved)
+			}
+			return seats[u].in
+		})
 		slices.Sort(users)
 		users = slices.Compact(users)
 		if len(users) == 0 {
@@ -133,6 +138,7 @@ func (db *DB) RemoveFromChannel(ctx context.Context, actor im.UserID, g im.Group
 		}
 		seats, err := t.channelSeats(ctx, c, user)
 		if err != nil || !seats[user].in {
+			t.again = append(t.again, seats[user].moved)
 			return err
 		}
 		if err := t.seatsSettled(ctx, c, []im.UserID{user}, seats); err != nil {

@@ -25,7 +25,12 @@ func (t *groupTx) join(ctx context.Context, actor im.UserID, users ...im.UserID)
 	if err != nil {
 		return err
 	}
-	users = slices.DeleteFunc(slices.Clone(users), func(u im.UserID) bool { return seats[u].in })
+	users = slices.DeleteFunc(slices.Clone(users), func(u im.UserID) bool {
+		if seats[u].in {
+			t.again = append(t.again, seats[u].moved)
+		}
+		return seats[u].in
+	})
 	slices.Sort(users)
 	users = slices.Compact(users)
 	if len(users) == 0 {
@@ -121,6 +126,7 @@ func (db *DB) RemoveMember(ctx context.Context, actor im.UserID, g im.GroupID, u
 			}
 			seats, err := t.seats(ctx, user)
 			if err != nil || !seats[user].in {
+				t.again = append(t.again, seats[user].moved) // 0, which is no change, for who never was
 				return err
 			}
 			kind, seat = im.NoticeRemoved, seats[user]

@@ -87,6 +87,15 @@ func (t *groupTx) settled(ctx context.Context, versions ...uint64) error {
 	return t.noOps(ctx, "version IN "+in(len(versions)), anyOf(versions)...)
 }
 
+// unstored is what the log has not stored of some of the group's changes.
+func (t *groupTx) unstored(ctx context.Context, versions ...uint64) ([]im.GroupOp, error) {
+	if len(versions) == 0 {
+		return nil, nil
+	}
+	return queryAll(ctx, t.tx, scanOp, opColumns+"group_id = ? AND version IN "+in(len(versions))+" ORDER BY id",
+		append([]any{t.ID}, anyOf(versions)...)...)
+}
+
 func (t *groupTx) noOps(ctx context.Context, where string, args ...any) error {
 	var n int
 	err := t.tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM group_ops WHERE group_id = ? AND ("+where+") LIMIT 1) o",

@@ -147,10 +147,11 @@ func testJoinRemoveRace(t *testing.T, db *DB) {
 		ops := make(chan im.GroupOp, 1000)
 		logs[c] = ops
 		strands.Go(func() {
+			stored := map[im.OpID]bool{} // told again by who asked for what was so already
 			for op := range ops {
-				for {
+				for !stored[op.ID] {
 					err := db.InsertMessages(ctx, []im.Message{opMessage(t, op, nextSeq(t, db, c))})
-					if err == nil {
+					if stored[op.ID] = err == nil; stored[op.ID] {
 						break
 					}
 					if !errors.Is(err, im.ErrStore) {

@@ -30,6 +30,7 @@ type groupTx struct {
 	me       groupSeat // the actor's
 	now      int64
 	changed  bool
+	again    []uint64 // versions of the changes that made so what is asked for
 	ops      []im.GroupOp
 }
 
@@ -149,10 +150,13 @@ func scanChannelID(rows *sql.Rows) (im.ConversationID, error) {
 // next is the version that the change makes.
 func (t *groupTx) next() uint64 { return t.Version + 1 }
 
-// finish writes the group's row and what the log must be told.
+// finish writes the group's row and what the log must be told. Where nothing has changed
+// that is what it has not stored of the changes that made it so: who asks again is to know
+// whether all is told.
 func (t *groupTx) finish(ctx context.Context) (im.GroupChange, error) {
 	if !t.changed {
-		return im.GroupChange{Group: t.Group}, nil
+		ops, err := t.unstored(ctx, t.again...)
+		return im.GroupChange{Group: t.Group, Ops: ops}, err
 	}
 	t.Version = t.next()
 	_, err := t.tx.ExecContext(ctx, "UPDATE chat_groups SET name = ?, avatar = ?, owner = ?, join_policy = ?, history_visible = ?,"+

@@ -288,6 +288,35 @@ func TestGroupPending(t *testing.T) {
 			change, _, err = db.AskToJoin(t.Context(), u[2], g.ID, "")
 			done(t, db, change, err)
 		},
+		"who asks once more has what is not stored yet": func(t *testing.T, db *DB) {
+			u := newUsers(t, db, 3)
+			g := newGroup(t, db, im.NewGroup{Owner: u[0], Members: u[1:2], JoinPolicy: im.JoinOpen})
+			c := newChannel(t, db, u[0], g.ID, im.NewChannel{Private: true})
+			again := func(what string, do func() (im.GroupChange, error)) {
+				t.Helper()
+				first, err := do()
+				must(t, err)
+				name := "somebody else's change" // is nothing to them
+				_, err = db.UpdateGroup(t.Context(), u[0], g.ID, im.GroupPatch{Name: &name})
+				must(t, err)
+				second, err := do()
+				if err != nil || len(second.Ops) == 0 || !reflect.DeepEqual(second.Ops, first.Ops) {
+					t.Errorf("%s, once more: %+v, %v, first %+v", what, second.Ops, err, first.Ops)
+				}
+				storeOps(t, db, first)
+				if third, err := do(); err != nil || len(third.Ops) > 0 {
+					t.Errorf("%s, and once more: %+v, %v", what, third.Ops, err)
+				}
+			}
+			again("joined", func() (im.GroupChange, error) {
+				change, _, err := db.AskToJoin(t.Context(), u[2], g.ID, "")
+				return change, err
+			})
+			again("into the channel", func() (im.GroupChange, error) { return db.AddToChannel(t.Context(), u[0], g.ID, c, u[2:]) })
+			again("out of the channel", func() (im.GroupChange, error) { return db.RemoveFromChannel(t.Context(), u[0], g.ID, c, u[2]) })
+			again("removed", func() (im.GroupChange, error) { return db.RemoveMember(t.Context(), u[0], g.ID, u[2]) })
+			again("invited", func() (im.GroupChange, error) { return db.AddMembers(t.Context(), u[0], g.ID, u[1:]) })
+		},
 		"likewise in a private channel, and out of the group with it": func(t *testing.T, db *DB) {
 			u := newUsers(t, db, 2)
 			g := newGroup(t, db, im.NewGroup{Owner: u[0], Members: u[1:]})

@@ -14,6 +14,7 @@ func (db *DB) AskToJoin(ctx context.Context, user im.UserID, g im.GroupID, messa
 		pending = false
 		switch {
 		case t.me.in:
+			t.again = append(t.again, t.me.moved)
 			return nil
 		case t.JoinPolicy == im.JoinOpen:
 			return t.join(ctx, user, user)

@@ -186,7 +186,8 @@ type Seat struct {
 }
 
 // GroupChange is what a change of a group came to: the group as it now is, and the
-// notices with which the log is to be told. Without notices nothing has changed.
+// notices with which the log is to be told. Where nothing has changed those are what the
+// log has not stored of the changes that made it so.
 type GroupChange struct {
 	Group Group
 	Ops   []GroupOp

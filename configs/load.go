@@ -77,7 +77,7 @@ func Load(src Sources) (*Config, error) {
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
 			mapstructure.StringToTimeDurationHookFunc(),
 			mapstructure.TextUnmarshallerHookFunc(),
-			mapstructure.StringToSliceHookFunc(","),
+			splitLists,
 		),
 	})
 	if err != nil {
@@ -91,6 +91,18 @@ func Load(src Sources) (*Config, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	return cfg, nil
+}
+
+// splitLists reads "a,b" as a list of strings, of whatever type they are. A list of
+// anything else has one element then.
+func splitLists(from, to reflect.Type, data any) (any, error) {
+	if from.Kind() != reflect.String || to.Kind() != reflect.Slice || to.Elem().Kind() != reflect.String {
+		return data, nil
+	}
+	if data == "" {
+		return []string{}, nil
+	}
+	return strings.Split(data.(string), ","), nil
 }
 
 // spoken are the names under which the stores' addresses go elsewhere too: in

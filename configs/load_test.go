@@ -39,14 +39,23 @@ func TestLoad_LaterSourcesWin(t *testing.T) {
 		File: file,
 		Env: []string{"CURLEW_LOGIC_HEARTBEAT=6s", "CURLEW_JOBS_POOL=4", "CURLEW_KAFKA_ADDRS=a:1,b:2",
 			"CURLEW_SERVER_KEY=k:0123456789012345678901234567890123", "CURLEW_MYSQL_DSN=u:p@tcp(h:1)/d", "CURLEW_ELSE=x", "PATH=/"},
-		Set: map[string]string{"jobs.pool": "5"},
+		Set: map[string]string{"jobs.pool": "5", "roles": "logic,jobs"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Logic.Heartbeat != 6*time.Second || c.Logic.Waiters != 5 || c.Jobs.Pool != 5 ||
-		strings.Join(c.Queue.Brokers, " ") != "a:1 b:2" || c.Logic.Auth.ServerKeys[0].ID != "k" || c.Storage.Dialect != "mysql" {
-		t.Errorf("heartbeat %s, waiters %d, pool %d, brokers %v, keys %v", c.Logic.Heartbeat, c.Logic.Waiters, c.Jobs.Pool, c.Queue.Brokers, c.Logic.Auth.ServerKeys)
+		strings.Join(c.Queue.Brokers, " ") != "a:1 b:2" || c.Logic.Auth.ServerKeys[0].ID != "k" || len(c.Roles) != 2 || c.Roles[1] != RoleJobs || c.Storage.Dialect != "mysql" {
+		t.Errorf("heartbeat %s, waiters %d, pool %d, brokers %v, keys %v, roles %v",
+			c.Logic.Heartbeat, c.Logic.Waiters, c.Jobs.Pool, c.Queue.Brokers, c.Logic.Auth.ServerKeys, c.Roles)
+	}
+}
+
+func TestLoad_ConnectorAloneNeedsRedisOnly(t *testing.T) {
+	if _, err := Load(Sources{Set: map[string]string{
+		"profile": "bench", "roles": "connector", "storage.redis.addr": "h:1", "connector.upstream.addresses": "h:2",
+	}}); err != nil {
+		t.Error(err)
 	}
 }
 

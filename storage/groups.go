@@ -23,11 +23,12 @@ func (db *DB) CreateGroup(ctx context.Context, n im.NewGroup) (change im.GroupCh
 		t := &groupTx{db: db, tx: tx, Group: im.Group{
 			Name: n.Name, Avatar: n.Avatar, Owner: n.Owner, JoinPolicy: n.JoinPolicy, HistoryVisible: n.HistoryVisible,
 		}}
-		// The owner's lock also keeps a second call with the same ClientGroupID waiting.
-		if err := t.lockJoiners(ctx, n.Owner, users); err != nil {
-			return err
-		}
 		if n.ClientGroupID != "" {
+			// The owner's lock keeps a second call with the same ID waiting. What has changed
+			// about the members since the first does not matter.
+			if _, err := db.lockUsers(ctx, tx, users...); err != nil {
+				return err
+			}
 			made, err := t.made(ctx, n.Owner, n.ClientGroupID)
 			if err == nil {
 				change = made
@@ -35,6 +36,9 @@ func (db *DB) CreateGroup(ctx context.Context, n im.NewGroup) (change im.GroupCh
 			if !errors.Is(err, im.ErrNotFound) {
 				return err
 			}
+		}
+		if err := t.lockJoiners(ctx, n.Owner, users); err != nil {
+			return err
 		}
 		if err := t.roomForMore(ctx, users); err != nil {
 			return err

@@ -64,6 +64,8 @@ func TestGroups(t *testing.T) {
 				t.Errorf("first %+v\nagain %+v", first, again)
 			}
 			storeOps(t, db, first)
+			_, err = db.SetBlock(t.Context(), u[1], u[0], true) // since
+			must(t, err)
 			if again, err := db.CreateGroup(t.Context(), n); err != nil || again.Group != first.Group || len(again.Ops) != 0 {
 				t.Errorf("stored: %+v, %v", again, err)
 			}

@@ -105,14 +105,17 @@ export class Actions {
     });
   }
 
-  // who shows which members have a message of one's own, and which have read it.
+  // who shows which members have a message of one's own, and which have read it; it
+  // follows as they do.
   who(m) {
     openPanel('Who has it', (panel) => {
-      for (const [state, title] of [['read', 'Read'], ['delivered', 'Received'], ['undelivered', 'Not yet received']]) {
+      const sections = [['read', 'Read'], ['delivered', 'Received'], ['undelivered', 'Not yet received']].map(([state, title]) => {
         const list = el('ul', { class: 'people', 'data-state': state });
         panel.body.append(el('section', {}, el('h3', {}, title), list));
-        this.#page(panel, list, (after) => `${this.#path(m, 'receipts')}?state=${state}${after}`, state === 'delivered' ? (r) => r.read_seq < m.seq : undefined);
-      }
+        const wanted = state === 'delivered' ? (r) => r.read_seq < m.seq : undefined;
+        return () => this.#page(panel, list, (after) => `${this.#path(m, 'receipts')}?state=${state}${after}`, wanted);
+      });
+      panel.on(this.#parts.store, ['counts'], () => { for (const fill of sections) fill(); });
     });
   }
 
@@ -121,6 +124,7 @@ export class Actions {
     const { session, store } = this.#parts;
     const page = await panel.run(() => session.call('GET', path(after)));
     if (!page) return;
+    if (!after) list.replaceChildren();
     for (const { user } of page.items.filter(wanted)) {
       const picture = el('span');
       avatar(picture, user);

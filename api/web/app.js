@@ -172,7 +172,8 @@ function chat(config, session) {
   const met = new Set(); // conversations whose people may be seen since something was said
   store.on('list', (changed) => {
     const n = store.unreadTotal();
-    document.title = n ? `(${n}) Curlew` : 'Curlew';
+    const title = n ? `(${n}) Curlew` : 'Curlew';
+    if (document.title !== title) document.title = title;
     for (const c of changed) if (c?.peer) presence.want([c.peer.id], Boolean(c.last) && !met.has(c.id) && Boolean(met.add(c.id)));
   });
   store.on('arrived', (m) => {

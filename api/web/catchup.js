@@ -78,6 +78,7 @@ export class CatchUp {
       case 'typing': this.#lateral.typing.push(data); break;
       case 'nudge':
         this.#lateral.presence.anew();
+        quietly(() => store.people.again());
         this.beat();
         break;
       default:

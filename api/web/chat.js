@@ -1,7 +1,7 @@
 // The open conversation: its messages, how far one's own have come, and endless scroll
 // back that keeps the eye where it was.
 
-import { el, reconcile, say, set } from './dom.js';
+import { el, perFrame, reconcile, say, set } from './dom.js';
 import { dayName, fullTime, sameDay, textOf } from './format.js';
 import { createMessage, updateMessage } from './message.js';
 import { noticeText } from './notice.js';
@@ -37,8 +37,9 @@ export class ChatView {
     this.#receipts = receipts;
     this.#counts = counts;
     this.#parts = { store, outgoing, actions, jump: (seq) => this.jump(seq) };
-    store.on('conversation', (changed) => { if (changed.has(this.#c)) this.#render(); });
-    store.on('people', () => { if (this.#c) this.#render(); });
+    const render = perFrame(() => { if (this.#c) this.#render(); });
+    store.on('conversation', (changed) => { if (changed.has(this.#c)) render(); });
+    store.on('people', render);
     store.on('synced', () => this.#load());
     this.#log.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#latest.addEventListener('click', () => this.toEnd());
@@ -70,6 +71,7 @@ export class ChatView {
     if (!c.window) {
       await this.#catchUp.open(c);
       if (c !== this.#c || !c.window) return;
+      this.#render();
     }
     this.#scrolled();
   }
@@ -84,7 +86,10 @@ export class ChatView {
     this.#measure();
   }
 
-  toEnd() { this.#log.scrollTop = this.#log.scrollHeight; }
+  toEnd() {
+    this.#atEnd = true;
+    this.#log.scrollTop = this.#log.scrollHeight;
+  }
 
   // jump shows a message that another refers to, loading what is in between.
   async jump(seq) {
@@ -134,23 +139,29 @@ export class ChatView {
   #render() {
     const c = this.#c;
     this.#top(c);
-    const { atEnd, keep } = this.#anchor();
+    const keep = this.#anchor();
     reconcile(this.#messages, this.#lines(c), (l) => l.key, (l) => this.#create(l), (e, l) => this.#update(e, l, c));
     if (c.window && !this.#placed) this.#begin();
-    else if (atEnd) this.toEnd();
     else keep();
     this.#read();
   }
 
   // anchor notes what the reader looks at, so that it stays there whatever comes above.
   #anchor() {
+    if (this.#atEnd) return () => this.toEnd();
     const top = this.#log.scrollTop;
-    const line = [...this.#messages.querySelectorAll('.message, .system')].find((e) => e.offsetTop + e.offsetHeight > top);
+    const lines = this.#messages.children;
+    let [low, high] = [0, lines.length]; // the first line that ends below the top
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (lines[middle].offsetTop + lines[middle].offsetHeight > top) high = middle;
+      else low = middle + 1;
+    }
+    // A line about others (a day, "New") may go; a message stays.
+    let line = lines[low];
+    while (line && !line.matches('.message, .system')) line = line.nextElementSibling;
     const was = line?.offsetTop;
-    return {
-      atEnd: this.#atEnd,
-      keep: () => { if (line?.isConnected) this.#log.scrollTop = top + line.offsetTop - was; },
-    };
+    return () => { if (line?.isConnected) this.#log.scrollTop = top + line.offsetTop - was; };
   }
 
   #top(c) {

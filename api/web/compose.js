@@ -34,6 +34,7 @@ export class Compose {
     document.getElementById('about-end').addEventListener('click', () => this.#end());
     parts.store.on('conversation', (changed) => { if (changed.has(this.#c)) this.#look(); });
     parts.store.on('group', () => this.#look());
+    setInterval(() => this.#look(), 30_000); // who is muted for a while may write again
   }
 
   show(c) {
@@ -126,14 +127,24 @@ export class Compose {
       await this.#revise(text);
       return;
     }
+    const c = this.#c;
     const quote = this.#reply && quoteOf(this.#reply);
-    if (!outgoing.send(this.#c, { type: 'text', content: { text }, ...(quote && { reply_to: quote }), ...mention.of(text) })) {
+    const written = this.#text.value;
+    this.#busy = this.#send.disabled = text.includes('@'); // members may have to be asked for
+    const mentions = this.#busy ? await mention.of(text) : {};
+    this.#busy = false;
+    if (c !== this.#c) { // what was written stays a draft
+      this.#changed();
+      return;
+    }
+    if (!outgoing.send(c, { type: 'text', content: { text }, ...(quote && { reply_to: quote }), ...mentions })) {
       this.#note.textContent = 'Too much is waiting to be sent. Try again once it is through.';
       return;
     }
-    this.#text.value = '';
+    const more = this.#text.value.startsWith(written) ? this.#text.value.slice(written.length) : '';
+    this.#text.value = more;
     this.#leave();
-    drafts.sent(this.#c);
+    drafts.sent(c, more);
     typing.end();
     this.#changed();
     sent();

@@ -52,7 +52,7 @@ export class ContactsView {
           }, submit, { not_found: `Nobody is called ${name}. It must be the whole handle.` });
         },
       }, el('h3', {}, 'Add somebody'), el('div', { class: 'inline' }, handle, submit), message, told);
-      const lists = el('div');
+      const lists = el('div', { class: 'stack' });
       panel.body.append(form, lists);
       presence.want(people.of('contact').map((k) => k.user.id));
       panel.on(store, ['people', 'presence'], () => {

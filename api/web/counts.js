@@ -55,6 +55,7 @@ export class Counts {
       if (!this.#known.has(c.id)) this.#known.set(c.id, new Map());
       for (const r of items) this.#known.get(c.id).set(r.seq, r);
       this.#store.show(c);
+      this.#store.tell('counts');
     }), pause);
   }
 }

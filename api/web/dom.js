@@ -27,6 +27,23 @@ export function say(e, text) {
   if (e.textContent !== text) e.textContent = text;
 }
 
+// perFrame has work done once for all calls until the screen is drawn next; where the
+// page is not on a screen, soon.
+export function perFrame(work) {
+  let due = false;
+  const run = () => {
+    if (due) work();
+    due = false;
+  };
+  document.addEventListener('visibilitychange', run); // no frame comes to what was hidden
+  return () => {
+    if (due) return;
+    due = true;
+    if (document.visibilityState === 'visible') requestAnimationFrame(run);
+    else setTimeout(run, 200);
+  };
+}
+
 // reconcile makes parent's children those of items, in their order, and keeps the
 // element of a key that stays: focus, selection and scroll position survive.
 export function reconcile(parent, items, keyOf, create, update) {
@@ -61,6 +78,8 @@ const paths = {
   file: ['M4 2.5h5l3 3v8h-8z', 'M9 2.5v3h3'],
   audio: ['M6 12V4l6-1.5v8', 'M6 12a1.7 1.7 0 1 1-3.4 0a1.7 1.7 0 0 1 3.4 0', 'M12 10.5a1.7 1.7 0 1 1-3.4 0a1.7 1.7 0 0 1 3.4 0'],
   video: ['M2.5 4.5h7.5v7h-7.5z', 'M10 7.3l3.5-2v5.4l-3.5-2'],
+  hash: ['M6.5 2.5l-1.2 11M10.7 2.5l-1.2 11M2.8 6h11M2.2 10h11'],
+  lock: ['M3.5 7.5h9v6h-9z', 'M5.5 7.5v-2a2.5 2.5 0 0 1 5 0v2'],
   location: ['M8 14c3-3.5 4.2-5.5 4.2-7.5a4.2 4.2 0 0 0-8.4 0c0 2 1.2 4 4.2 7.5z', 'M8 6.5v.1'],
 };
 
@@ -109,17 +128,18 @@ export function sign(e, signs) {
 }
 
 // avatar fills e with a profile's picture where this origin has it (other hosts would
-// learn who looks), else with initials in one of eight colours; online sets a dot.
+// learn who looks), else with initials, or the sign of what is nobody, in one of eight
+// colours; online sets a dot.
 export function avatar(e, profile, online = false) {
   const id = profile?.id ?? '0';
-  const name = profile?.nickname || profile?.handle || '?';
+  const name = profile?.nickname || profile?.handle || profile?.sign || '?';
   const picture = profile?.avatar?.startsWith(`${location.origin}/`) ? profile.avatar : '';
   const key = `${id} ${name} ${picture} ${online}`;
   if (e.dataset.of === key) return;
   e.dataset.of = key;
   const words = name.split(/[\s._-]+/u).filter(Boolean);
   const letters = words.length > 1 ? [words[0], words.at(-1)] : [words[0] ?? '?'];
-  e.replaceChildren(picture ? el('img', { src: picture, alt: '' }) : letters.map((w) => [...w][0]).join('').toLocaleUpperCase(),
+  e.replaceChildren(picture ? el('img', { src: picture, alt: '' }) : profile?.sign ? icon(name, '') : letters.map((w) => [...w][0]).join('').toLocaleUpperCase(),
     ...(online ? [el('span', { class: 'dot' })] : []));
   e.className = `avatar avatar-${Number(id) % 8}`;
   e.setAttribute('aria-hidden', 'true');

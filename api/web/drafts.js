@@ -47,8 +47,9 @@ export class Drafts {
 
   leave(c) { if (this.#timers.has(c.id)) this.#save(c); }
 
-  sent(c) {
-    write(sessionStorage, this.#key(c), null);
+  // sent: more is what was written since.
+  sent(c, more) {
+    write(sessionStorage, this.#key(c), more || null);
     this.#save(c);
   }
 

@@ -2,7 +2,7 @@
 // and who is in a private one.
 
 import { personLine } from './contacts.js';
-import { el } from './dom.js';
+import { el, icon } from './dom.js';
 import { openMenu } from './menu.js';
 import { ask, openPanel } from './panel.js';
 import { PeopleField } from './pick.js';
@@ -17,7 +17,7 @@ export function channelsOf(parts) {
 
   function line(channel) {
     const id = channel.conversation_id;
-    const deeds = groups.manages(c) && !channel.main ? deedsOf(parts, channel) : [];
+    const deeds = channel.main || c.left ? [] : deedsOf(parts, channel);
     return el('li', { 'data-channel': id },
       el('button', {
         type: 'button', class: 'plain pick', onclick: () => panel.run(async () => {
@@ -29,7 +29,7 @@ export function channelsOf(parts) {
           panel.close();
           go(id);
         }),
-      }, el('span', { 'aria-hidden': 'true' }, channel.private ? '🔒' : '#'), el('bdi', {}, nameOf(channel)), channel.private ? el('span', { class: 'quiet' }, 'private') : null),
+      }, icon(channel.private ? 'lock' : 'hash', channel.private ? 'private' : 'for all'), el('bdi', {}, nameOf(channel)), channel.private ? el('span', { class: 'quiet' }, 'private') : null),
       deeds.length ? el('button', {
         type: 'button', class: 'plain round', 'aria-haspopup': 'menu', 'aria-expanded': 'false', 'aria-label': `What to do with ${nameOf(channel)}`,
         onclick: (event) => openMenu(event.currentTarget, deeds, nameOf(channel)),
@@ -45,31 +45,41 @@ export function channelsOf(parts) {
 }
 
 function deedsOf(parts, channel) {
-  const { panel, change } = parts;
+  const { panel, store, groups, c, change } = parts;
   const path = `/channels/${channel.conversation_id}`;
+  const sure = async (title, text, action, end) => {
+    if (await ask(title, text, action)) panel.run(() => change('DELETE', path + end));
+  };
+  const inIt = channel.private && store.get(channel.conversation_id)?.left === false;
   return [
-    channel.private && { label: 'Members', run: () => openMembers(parts, channel) },
-    { label: 'Rename', run: () => openRename(parts, channel) },
-    { label: 'Remove', danger: true, run: async () => {
-      if (await ask('Remove the channel?', 'Nobody can write in it from then on. What was said stays to be read.', 'Remove')) panel.run(() => change('DELETE', path));
-    } },
+    ...(groups.manages(c) ? [
+      channel.private && { label: 'Members', run: () => openMembers(parts, channel) },
+      { label: 'Rename', run: () => openRename(parts, channel) },
+    ] : []),
+    inIt && { label: 'Leave this channel', danger: true, run: () => sure('Leave the channel?', 'You see nothing that is said there from then on.', 'Leave', `/members/${store.me.id}`) },
+    groups.manages(c) && { label: 'Remove', danger: true, run: () => sure('Remove the channel?', 'Nobody can write in it from then on. What was said stays to be read.', 'Remove', '') },
   ].filter(Boolean);
 }
 
 const nameField = (value = '') => el('label', {}, 'Name', el('input', { name: 'name', value, required: true, maxlength: '100', autocomplete: 'off' }));
 
-function openCreate({ store, change, go, catchUp, panel: outer }) {
+function openCreate({ store, groups, id: group, change, go, catchUp, panel: outer }) {
   openPanel('New channel', (panel) => {
-    const members = new PeopleField(panel, store.people, [store.me.id]);
-    const secret = el('input', { type: 'checkbox', name: 'private', onchange: () => { members.element.hidden = !secret.checked; } });
+    const place = el('div', { hidden: true });
+    let members = null;
+    const secret = el('input', { type: 'checkbox', name: 'private', onchange: () => panel.run(async () => {
+      place.hidden = !secret.checked;
+      if (members) return;
+      members = new PeopleField(panel, store.people, { offered: await groups.everyone(group), without: [store.me.id], others: false });
+      place.replaceChildren(members.element);
+    }) });
     const submit = el('button', { class: 'primary' }, 'Create the channel');
-    members.element.hidden = true;
     const form = el('form', {
       class: 'stack', onsubmit: (event) => {
         event.preventDefault();
         panel.run(async () => {
           const answer = await change('POST', '/channels', {
-            name: form.elements.name.value.trim(), ...(secret.checked && { private: true, members: members.ids }),
+            name: form.elements.name.value.trim(), ...(secret.checked && { private: true, members: members?.ids ?? [] }),
           });
           panel.close();
           outer.close();
@@ -78,7 +88,7 @@ function openCreate({ store, change, go, catchUp, panel: outer }) {
           if (store.get(id)) go(id);
         }, submit);
       },
-    }, nameField(), el('label', { class: 'check' }, secret, 'Private: for some of the members only'), members.element, submit);
+    }, nameField(), el('label', { class: 'check' }, secret, 'Private: for some of the members only'), place, submit);
     panel.body.append(form);
     form.elements.name.focus();
   });
@@ -105,24 +115,25 @@ function openMembers({ store, groups, id, change }, channel) {
   const path = `/channels/${channel.conversation_id}/members`;
   openPanel(`Members of ${channel.name}`, (panel) => {
     const list = el('ul', { class: 'people' });
-    const field = new PeopleField(panel, store.people);
+    const others = el('div');
+    let field;
     const add = el('button', { type: 'button', class: 'primary', onclick: () => panel.run(async () => {
       if (field.ids.length) await change('POST', path, { user_ids: field.ids });
       await load();
     }, add) }, 'Add');
-    async function load(after = '') {
-      const page = await groups.members(id, after, channel.conversation_id);
-      if (!after) list.replaceChildren();
-      for (const { user } of page.items) {
+    async function load() {
+      const [inIt, all] = await Promise.all([groups.everyone(id, channel.conversation_id), groups.everyone(id)]);
+      list.replaceChildren(...inIt.map((user) => {
         const remove = el('button', { type: 'button', onclick: () => panel.run(async () => {
           await change('DELETE', `${path}/${user.id}`);
           await load();
         }, remove) }, 'Remove');
-        list.append(personLine(user, user.id === store.me.id ? 'You' : store.people.called(user), `@${user.handle}`, remove));
-      }
-      if (page.has_more) await load(page.next);
+        return personLine(user, user.id === store.me.id ? 'You' : store.people.called(user), `@${user.handle}`, remove);
+      }));
+      field = new PeopleField(panel, store.people, { offered: all, without: inIt.map((user) => user.id), others: false });
+      others.replaceChildren(field.element);
     }
-    panel.body.append(list, field.element, el('div', { class: 'buttons' }, add));
-    panel.run(() => load());
+    panel.body.append(list, others, el('div', { class: 'buttons' }, add));
+    panel.run(load);
   });
 }

@@ -27,7 +27,7 @@ export function membersOf({ panel, store, groups, presence, id, c, of, change, p
       members.set(m.user.id, m);
     }
     next = page.has_more ? page.next : '';
-    presence.want(page.items.map((m) => m.user.id));
+    presence.want(page.items.map((m) => m.user.id).filter((user) => user !== store.me.id));
     show();
   }
 
@@ -77,7 +77,7 @@ export function membersOf({ panel, store, groups, presence, id, c, of, change, p
 
   function openInvite() {
     openPanel('Invite', (inner) => {
-      const field = new PeopleField(inner, store.people, [...members.keys()]);
+      const field = new PeopleField(inner, store.people, { without: [...members.keys()] });
       const submit = el('button', { type: 'button', class: 'primary', onclick: () => inner.run(async () => {
         if (field.ids.length) await change('POST', '/members', { user_ids: field.ids });
         inner.close();

@@ -27,7 +27,7 @@ export class GroupView {
     const { store, groups } = this.#parts;
     const id = random(16); // of this creation, however often it is tried
     openPanel('New group', (panel) => {
-      const members = new PeopleField(panel, store.people, [store.me.id]);
+      const members = new PeopleField(panel, store.people, { without: [store.me.id] });
       const submit = el('button', { class: 'primary' }, 'Create the group');
       const form = el('form', {
         class: 'stack', onsubmit: (event) => {

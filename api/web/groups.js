@@ -2,6 +2,8 @@
 
 import { quietly } from './api.js';
 
+const pages = 5; // of 100 members, where they are looked through
+
 export class Groups {
   #session;
   #store;
@@ -56,6 +58,19 @@ export class Groups {
   members(id, after = '', conversation = '') {
     const channel = conversation && `/channels/${conversation}`;
     return this.#session.call('GET', `/v1/groups/${id}${channel}/members?limit=100${after && `&after=${after}`}`);
+  }
+
+  // everyone is the first of a group's members, as many as it makes sense to show at once.
+  async everyone(id, conversation = '') {
+    const all = [];
+    for (let i = 0, after = ''; i < pages; i++) {
+      const page = await this.members(id, after, conversation);
+      for (const { user } of page.items) this.#store.people.learn(user);
+      all.push(...page.items.map((m) => m.user));
+      if (!page.has_more) break;
+      after = page.next;
+    }
+    return all;
   }
 
   requests(id, after = '') { return this.#session.call('GET', `/v1/groups/${id}/requests?limit=100${after && `&after=${after}`}`); }

@@ -1,7 +1,7 @@
 // The list of conversations: the pinned, then the latest first, the channels of a group
 // together; with what was said last, when, and how much of it is unread.
 
-import { avatar, el, reconcile, say, set, sign, tick } from './dom.js';
+import { avatar, el, perFrame, reconcile, say, set, sign, tick } from './dom.js';
 import { ago, clock, fullTime, textOf } from './format.js';
 import { typingText } from './header.js';
 import { noticeText } from './notice.js';
@@ -20,7 +20,8 @@ export class ListView {
   constructor(store, catchUp, parts) {
     this.#store = store;
     this.#parts = parts;
-    for (const name of ['list', 'typing', 'presence', 'connection']) store.on(name, () => this.#render());
+    const render = perFrame(() => this.#render());
+    for (const name of ['list', 'typing', 'presence', 'connection']) store.on(name, render);
     store.on('synced', () => { this.#synced = true; this.#render(); });
     setInterval(() => this.#render(), 30_000); // "5 min" grows
     this.#list.addEventListener('click', (event) => this.#pick(event.target.closest('.row')));
@@ -118,7 +119,7 @@ export class ListView {
     row.classList.toggle('under', under);
     const online = Boolean(c.peer && presence.of(c.peer.id)?.online);
     set(row, 'aria-description', online ? 'online' : null);
-    avatar(row.firstElementChild, under ? { id: c.channel.group_id, nickname: c.channel.private ? '🔒' : '#' } : pictureOf(c), online);
+    avatar(row.firstElementChild, under ? { id: c.channel.group_id, sign: c.channel.private ? 'lock' : 'hash' } : pictureOf(c), online);
     row.firstElementChild.classList.toggle('square', Boolean(c.channel));
     say(part('.name'), under ? c.channel.name || 'General' : titleOf(c, store.people));
     say(part('time'), ago(at, now));

@@ -4,7 +4,7 @@ import { mentionPattern } from './content.js';
 import { avatar, el } from './dom.js';
 
 const offered = 6; // names at once
-const pages = 5; // of 100 members that are looked through
+const patience = 2_000; // ms
 
 export class Mention {
   #store;
@@ -35,9 +35,11 @@ export class Mention {
     this.#offer([]);
   }
 
-  // of is whom a text mentions, as a send says it.
-  of(text) {
+  // of is whom a text mentions, as a send says it. It waits, not long, for the members to
+  // be known; whoever is not known then is not mentioned.
+  async of(text) {
     const handles = new Set([...text.matchAll(mentionPattern)].map((found) => found[1].toLowerCase()));
+    if (handles.size) await Promise.race([this.#load(), new Promise((resolve) => { setTimeout(resolve, patience); })]);
     const mentions = this.#members.filter((p) => handles.has(p.handle)).map((p) => p.id);
     const all = handles.has('all') && this.#groups.manages(this.#c);
     return { ...(mentions.length && { mentions: mentions.slice(0, 50) }), ...(all && { mentions_all: true }) };
@@ -55,7 +57,8 @@ export class Mention {
     const names = (p) => [p.handle, p.nickname, this.#store.people.called(p)];
     const found = this.#members.filter((p) => names(p).some((n) => n?.toLocaleLowerCase().startsWith(wanted)));
     if (this.#c.channel && this.#groups.manages(this.#c) && 'all'.startsWith(wanted)) found.push({ id: '', handle: 'all', nickname: 'Everybody' });
-    this.#offer(found.slice(0, offered));
+    const whole = found.length === 1 && found[0].handle === wanted; // there is nothing to add
+    this.#offer(whole ? [] : found.slice(0, offered));
   }
 
   // begun is what follows an "@" before the caret, or null.
@@ -66,21 +69,15 @@ export class Mention {
     const group = this.#groups.of(c);
     const key = group && `${group.id} ${group.version}`;
     if (!group || key === this.#loaded) return;
-    const members = [];
+    let members;
     try {
-      for (let i = 0, after = ''; i < pages; i++) {
-        const page = await this.#groups.members(group.id, after, c.channel.private ? c.id : '');
-        members.push(...page.items.map((m) => m.user));
-        after = page.next;
-        if (!page.has_more) break;
-      }
+      members = await this.#groups.everyone(group.id, c.channel.private ? c.id : '');
     } catch {
       return; // whoever is known is offered
     }
     if (c !== this.#c) return;
     this.#loaded = key;
     this.#members = members.filter((p) => p.id !== this.#store.me.id);
-    for (const p of members) this.#store.people.learn(p);
   }
 
   #offer(found) {

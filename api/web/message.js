@@ -24,14 +24,17 @@ export function updateMessage(e, line, c, parts) {
   const { store, outgoing } = parts;
   const { m } = line;
   const name = line.mine ? 'You' : store.people.called(m.sender);
+  const gone = Boolean(m.reply_to && find(c, m.reply_to.seq)?.recalled_at);
+  const shown = [m, name, gone, line.mine, line.first, line.state, line.error, line.counts];
+  if (e.shown?.every((value, i) => value === shown[i])) return;
+  e.shown = shown;
   e.classList.toggle('mine', line.mine);
   e.classList.toggle('first', line.first);
   e.classList.toggle('failed', line.state === 'failed');
   set(e, 'data-seq', m.seq);
   say(e.firstElementChild, `${name} said:`);
   const named = Boolean(c.channel) && line.first && !line.mine;
-  const gone = m.reply_to && find(c, m.reply_to.seq)?.recalled_at;
-  const version = `${m.change ?? 0} ${Boolean(m.recalled_at)} ${named ? name : ''} ${Boolean(gone)}`;
+  const version = `${m.change ?? 0} ${Boolean(m.recalled_at)} ${named ? name : ''} ${gone}`;
   if (e.dataset.version !== version) {
     e.dataset.version = version;
     e.querySelector('.said').replaceChildren(...[

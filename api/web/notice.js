@@ -1,5 +1,6 @@
 // Notices: what has happened to a group, as a sentence.
 
+const forever = Number.MAX_SAFE_INTEGER; // as until
 const roles = { owner: 'the owner', admin: 'an admin', member: 'a member' };
 
 // noticeText is the sentence. called names people as this reader knows them; me is the
@@ -20,7 +21,7 @@ export function noticeText({ kind, actor, users = [], count = users.length, name
     case 'removed': return `${who} removed ${whom}`;
     case 'role': return `${who} made ${whom} ${roles[role] ?? role}`;
     case 'transferred': return `${who} made ${whom} the owner`;
-    case 'muted': return `${who} muted ${whom}${until ? ` until ${clock(until)}` : ''}`;
+    case 'muted': return `${who} muted ${whom}${until && until < forever ? ` until ${clock(until)}` : ''}`;
     case 'unmuted': return `${who} let ${whom} write again`;
     case 'muted_all': return `${who} let only admins write`;
     case 'unmuted_all': return `${who} let everybody write again`;

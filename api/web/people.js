@@ -49,7 +49,11 @@ export class People {
 
   // keepUp is told how far the contacts have come, and asks for what is missing.
   async keepUp(version) {
-    if (this.#version !== null && (version === undefined || version === this.#version)) return;
+    if (this.#version === null || (version !== undefined && version !== this.#version)) await this.again();
+  }
+
+  // again asks whether anything was missed.
+  async again() {
     this.#asking ??= this.#ask().finally(() => { this.#asking = null; });
     await this.#asking;
   }

@@ -34,31 +34,36 @@ export function choose(title, store, done) {
   });
 }
 
-// PeopleField gathers people: contacts to tick, and others by their exact handle.
+// PeopleField gathers people: those offered to tick, and others by their exact handle.
 export class PeopleField {
   element;
   #chosen = new Map(); // user ID → profile
-  #list = el('ul', { class: 'people picks' });
-  #handle = el('input', { placeholder: 'Somebody else: exact handle', 'aria-label': 'Exact handle', autocomplete: 'off', autocapitalize: 'none', spellcheck: 'false', maxlength: '64' });
+  #list = el('ul', { class: 'people' });
 
-  // without are IDs that are not offered.
-  constructor(panel, people, without = []) {
-    const add = el('button', { type: 'button' }, 'Add');
+  // offered are profiles; without are IDs that are not taken; with others somebody else
+  // can be named.
+  constructor(panel, people, { offered = people.of('contact').map((k) => k.user), without = [], others = true }) {
+    for (const profile of offered) if (!without.includes(profile.id)) this.#offer(profile, people, false);
+    this.element = el('fieldset', { class: 'picks' }, el('legend', {}, 'Members'), this.#list,
+      others ? this.#others(panel, people, without) : null);
+  }
+
+  #others(panel, people, without) {
+    const handle = el('input', { placeholder: 'Somebody else: exact handle', 'aria-label': 'Exact handle', autocomplete: 'off', autocapitalize: 'none', spellcheck: 'false', maxlength: '64' });
+    const add = el('button', { type: 'button', onclick: () => find() }, 'Add');
     const find = () => panel.run(async () => {
-      const handle = this.#handle.value.trim().replace(/^@/u, '');
-      if (!handle) return;
-      const profile = await people.find(handle);
+      const name = handle.value.trim().replace(/^@/u, '');
+      if (!name) return;
+      const profile = await people.find(name);
       if (!without.includes(profile.id)) this.#offer(profile, people, true);
-      this.#handle.value = '';
+      handle.value = '';
     }, add, { not_found: 'Nobody is called that. It must be the whole handle.' });
-    add.addEventListener('click', find);
-    this.#handle.addEventListener('keydown', (event) => {
+    handle.addEventListener('keydown', (event) => {
       if (event.key !== 'Enter') return;
       event.preventDefault(); // of the form around it
       find();
     });
-    for (const { user } of people.of('contact')) if (!without.includes(user.id)) this.#offer(user, people, false);
-    this.element = el('fieldset', { class: 'picks' }, el('legend', {}, 'Members'), this.#list, el('div', { class: 'inline' }, this.#handle, add));
+    return el('div', { class: 'inline' }, handle, add);
   }
 
   get ids() { return [...this.#chosen.keys()]; }

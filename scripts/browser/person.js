@@ -108,6 +108,15 @@ export class Person {
     await this.page.locator('.menu').getByText(entry, { exact: true }).click();
   }
 
+  // notice waits for a sentence about what happened.
+  notice(text) { return this.page.locator('.system', { hasText: text }).first().waitFor(); }
+
+  // member takes an entry of the menu of a member in the group's panel.
+  async member(name, entry) {
+    await this.page.click(`dialog [aria-label="What to do with ${name}"]`);
+    await this.page.locator('.menu').getByText(entry, { exact: true }).click();
+  }
+
   closePanel() { return this.page.locator('dialog.panel').last().locator('.close').click(); }
 
   // place is where a message that is shown stands.
@@ -118,15 +127,16 @@ export class Person {
   // remembered is the login that the page goes on as.
   remembered() { return this.page.evaluate(() => JSON.parse(localStorage.getItem('curlew.logins'))[0]); }
 
-  // refused waits until somebody's block holds against this person: a copy of the blocks
-  // may be two seconds old.
-  async refused(engine, handle) {
+  // refused waits until somebody's block holds against this person, or with false until
+  // it does no more: a copy of the blocks may be two seconds old.
+  async refused(engine, handle, wanted = true) {
     const { access } = await this.remembered();
-    for (let i = 0; i < 2_000; i++) {
-      const body = { client_msg_id: `before-the-block-${i}`, to: { handle }, content: { text: 'still let through' } };
-      if (await engine.call('POST', '/v1/messages', body, access).then(() => false, () => true)) return;
+    for (let i = 0; i < 200; i++) {
+      const body = { client_msg_id: `block-${wanted}-${i}`, to: { handle }, content: { text: 'let through' } };
+      if (await engine.call('POST', '/v1/messages', body, access).then(() => false, () => true) === wanted) return;
+      await new Promise((resolve) => { setTimeout(resolve, 50); });
     }
-    throw new Error(`${handle} is not closed to ${this.handle}`);
+    throw new Error(`${handle} is ${wanted ? 'not ' : ''}closed to ${this.handle}`);
   }
 
   // through has this person's next connections pass see, which may change a frame of the

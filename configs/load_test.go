@@ -39,7 +39,7 @@ func TestLoad_LaterSourcesWin(t *testing.T) {
 		File: file,
 		Env: []string{"CURLEW_LOGIC_HEARTBEAT=6s", "CURLEW_JOBS_POOL=4", "CURLEW_KAFKA_ADDRS=a:1,b:2",
 			"CURLEW_SERVER_KEY=k:0123456789012345678901234567890123", "CURLEW_MYSQL_DSN=u:p@tcp(h:1)/d", "CURLEW_ELSE=x", "PATH=/"},
-		Set: map[string]string{"jobs.pool": "5", "roles": "logic,jobs"},
+		Set: map[string]string{"jobs.pool": "5", "roles": "logic,jobs", "logic.grpc.listen": "127.0.0.1:3", "storage.redis.addr": "h:4"},
 	})
 	if err != nil {
 		t.Fatal(err)

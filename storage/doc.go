@@ -38,10 +38,14 @@
 //	[S13] A version is taken when a change becomes visible: what moved since a position
 //	      is complete.
 //	[S14] An offline entry goes by a device's ack, or because its user deleted it, and by
-//	      nothing else.
+//	      nothing else; in a channel also by being read.
 //	[S15] While Redis is away answers come from the record, marked as degraded, or fail
 //	      at once.
 //	[S16] A session's entry is deleted by that session only.
 //	[S17] Of a conversation's settings the higher version holds. A change that was cut
 //	      short between MySQL and Redis shows everywhere or nowhere 10 s later.
+//	[S20] The same history of a channel shows its members the same, be it written for
+//	      each of them or merged at read.
+//	[S21] A sweep takes a node out of rooms only where it had entered before the sweep
+//	      found it dead; who lost its lease is told when it renews.
 package storage

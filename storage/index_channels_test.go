@@ -210,7 +210,7 @@ func channelTrace(t *testing.T, s *redisServer, seed uint64, mode int) []string 
 }
 
 // Whatever happens in whatever order, the index says what the record says; and the same
-// history shows the same, be channels written for each member or merged at read.
+// history shows the same, be channels written for each member or merged at read [S20].
 func TestIndex_ChannelsAreTheSameWrittenAndMerged(t *testing.T) {
 	run := func(t *testing.T, s *redisServer, seeds int) {
 		for seed := range uint64(seeds) {

@@ -117,7 +117,7 @@ func (t *Routes) microseconds(ctx context.Context) (string, error) {
 // call at most, and returns how many went. Any number of peers may sweep at once. The
 // clock is read before the leases, and what was entered later than that stays: a node
 // that has renewed its lease since finds it lapsed (RouteChange), and enters
-// everything anew.
+// everything anew [S21].
 func (t *Routes) SweepRooms(ctx context.Context) (int, error) {
 	gone := 0
 	opCtx, done := t.redis.op(ctx, "sweep_rooms")

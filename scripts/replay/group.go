@@ -33,12 +33,11 @@ type groupReplay struct {
 	owner    *speaker
 	id       im.GroupID
 	main     *room
-	rooms    []*room // of the files, without the main channel
 
 	lives context.Context // of the devices: longer than the playing of a file
 
-	mu      sync.Mutex // guards what follows
-	noticed map[im.ConversationID]int
+	mu    sync.Mutex // guards rooms while they are made
+	rooms []*room    // of the files, without the main channel
 }
 
 // room is one channel and what must be found in it, in this order.
@@ -49,7 +48,9 @@ type room struct {
 	// Only the room's own goroutine touches these, or who holds mu.
 	mu      sync.Mutex
 	plan    []planned
-	notices int
+	notices int // planned
+	read    int // of them, found in the history up to upTo
+	upTo    im.Seq
 	in      []*speaker
 	last    *said
 }
@@ -95,13 +96,13 @@ func runGroups(ctx context.Context, o options, log *slog.Logger) (*result, error
 		nicks = append(nicks, script.nicks[key])
 	}
 	g := &groupReplay{replay: newReplay(o, nicks, nil, log), script: script,
-		speakers: map[string]*speaker{}, noticed: map[im.ConversationID]int{}}
+		speakers: map[string]*speaker{}}
 	if err := g.enrol(ctx); err != nil {
 		return nil, fmt.Errorf("upsert speakers: %w", err)
 	}
 	sockets := strings.Split(g.opt.socket, ",")
 	for i, p := range g.replay.order {
-		s := &speaker{person: p, sockets: sockets, lives: i, names: []naming{{name: p.nick}}}
+		s := &speaker{person: p, sockets: sockets, lives: i, names: []naming{{name: p.tokens.User.Nickname}}}
 		if i == 0 {
 			g.owner = s
 			continue
@@ -126,7 +127,7 @@ func (g *groupReplay) send(ctx context.Context) error {
 	}
 	g.lives = ctx
 	g.owner.life.Lock()
-	g.owner.appear(g.lives, g.ownerSees)
+	g.owner.appear(g.lives, g.wantRead)
 	g.owner.life.Unlock()
 	if err := g.create(ctx); err != nil {
 		return err
@@ -252,12 +253,8 @@ func (g *groupReplay) say(ctx context.Context, r *room, from *speaker, text stri
 		return err
 	}
 	m := &said{from: from, text: text, sent: time.Now()}
-	wantRead := g.wantRead
-	if from == g.owner {
-		wantRead = g.ownerSees
-	}
 	var err error
-	if m.out, err = from.say(g.lives, r.id, text, wantRead); err != nil {
+	if m.out, err = from.say(g.lives, r.id, text, g.wantRead); err != nil {
 		return err
 	}
 	r.last = m

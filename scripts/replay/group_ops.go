@@ -25,23 +25,9 @@ var (
 	leaves  = []im.NoticeKind{im.NoticeLeft, im.NoticeRemoved}
 )
 
-// ownerSees counts the notices that the owner's device is shown, of all channels.
-func (g *groupReplay) ownerSees(p *person, c im.ConversationID, s im.Seq) {
-	p.mu.Lock()
-	all := p.got[c]
-	notice := all[len(all)-1].notice
-	p.mu.Unlock()
-	if notice {
-		g.mu.Lock()
-		g.noticed[c]++
-		g.mu.Unlock()
-	}
-	g.wantRead(p, c, s)
-}
-
 // change makes one change, whose notices the given rooms get, and returns when they are
-// stored: as the answer says, else when the owner's device has been shown them. A change
-// that is tried again may find itself done. The rooms' mu are held.
+// stored: as the answer says, else when they are in the history. A change that is tried
+// again may find itself done. The rooms' mu are held.
 func (g *groupReplay) change(ctx context.Context, o op, rooms []*room, call func() (protocol.GroupChanged, error)) (protocol.GroupChanged, error) {
 	var done protocol.GroupChanged
 	tries := 0
@@ -50,7 +36,7 @@ func (g *groupReplay) change(ctx context.Context, o op, rooms []*room, call func
 		done, err = call()
 		var e *protocol.Error
 		if tries > 1 && errors.As(err, &e) && !e.Retryable {
-			done, err = protocol.GroupChanged{}, nil // the owner's device tells whether it was done
+			done, err = protocol.GroupChanged{}, nil // the history tells whether it was done
 		}
 		return err
 	})
@@ -70,28 +56,34 @@ func (g *groupReplay) change(ctx context.Context, o op, rooms []*room, call func
 	return done, g.heard(ctx, rooms)
 }
 
-// heard waits until the owner's device was shown all notices of the rooms.
+// heard waits until all notices of the rooms are in their histories.
 func (g *groupReplay) heard(ctx context.Context, rooms []*room) error {
 	ctx, cancel := context.WithTimeout(ctx, outage)
 	defer cancel()
-	for {
-		missing := ""
-		g.mu.Lock()
-		for _, r := range rooms {
-			if n := g.noticed[r.id]; n < r.notices {
-				missing = fmt.Sprintf("%s: the owner was shown %d notices of %d", r.name, n, r.notices)
+	for _, r := range rooms {
+		for r.read < r.notices {
+			after := r.upTo
+			page, err := g.owner.http.History(ctx, protocol.History{ConversationID: r.id, AfterSeq: &after, Limit: 100})
+			if err != nil { // the engine is away, or nothing is stored in it yet
+				page = protocol.Page{}
+			}
+			for _, m := range page.Items {
+				r.upTo = m.Seq
+				if m.Type == im.TypeNotice {
+					r.read++
+				}
+			}
+			if page.HasMore {
+				continue
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%s: %d notices of %d: %w", r.name, r.read, r.notices, errors.Join(ctx.Err(), err))
+			case <-time.After(20 * time.Millisecond):
 			}
 		}
-		g.mu.Unlock()
-		if missing == "" {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.New(missing)
-		case <-time.After(20 * time.Millisecond):
-		}
 	}
+	return nil
 }
 
 func (g *groupReplay) path(rest string) string { return "/v1/groups/" + g.id.String() + rest }

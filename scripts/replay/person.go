@@ -11,10 +11,9 @@ import (
 
 // received is one message as the device's application saw it.
 type received struct {
-	seq    im.Seq
-	from   im.UserID
-	text   string
-	notice bool
+	seq  im.Seq
+	from im.UserID
+	text string
 }
 
 // person is one speaker with one device, which keeps what it knows over its absences.
@@ -94,7 +93,7 @@ func (p *person) settle() {
 
 func (p *person) message(m im.Message, wantRead func(*person, im.ConversationID, im.Seq)) {
 	p.mu.Lock()
-	p.got[m.Conversation] = append(p.got[m.Conversation], received{m.Seq, m.Sender.ID, shown(m), m.Type == im.TypeNotice})
+	p.got[m.Conversation] = append(p.got[m.Conversation], received{m.Seq, m.Sender.ID, shown(m)})
 	p.mu.Unlock()
 	wantRead(p, m.Conversation, m.Seq)
 }

@@ -68,11 +68,12 @@ func (s *speaker) say(ctx context.Context, to im.ConversationID, text string, wa
 // rename changes the speaker's profile.
 func (s *speaker) rename(ctx context.Context, name string) error {
 	begun := time.Now()
+	var now im.Profile
 	err := again(ctx, func() error {
-		return s.http.Do(ctx, "PATCH", "/v1/users/me", protocol.UpdateProfile{Nickname: &name}, nil)
+		return s.http.Do(ctx, "PATCH", "/v1/users/me", protocol.UpdateProfile{Nickname: &name}, &now)
 	})
 	s.life.Lock()
-	s.names = append(s.names, naming{name, begun, time.Now()})
+	s.names = append(s.names, naming{now.Nickname, begun, time.Now()})
 	s.life.Unlock()
 	return err
 }

@@ -43,6 +43,7 @@ export class ChatView {
     store.on('synced', () => this.#load());
     this.#log.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#latest.addEventListener('click', () => this.toEnd());
+    this.#messages.addEventListener('keydown', (event) => this.#key(event));
     document.addEventListener('visibilitychange', () => this.#read());
     // A keyboard that opens or a line more to write must not cover the end.
     new ResizeObserver(() => { if (this.#atEnd) this.toEnd(); }).observe(this.#log);
@@ -89,6 +90,15 @@ export class ChatView {
   toEnd() {
     this.#atEnd = true;
     this.#log.scrollTop = this.#log.scrollHeight;
+  }
+
+  // key goes from the menu of one message to that of another.
+  #key(event) {
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!step || !event.target.matches('.more')) return;
+    const all = [...this.#messages.querySelectorAll('.more:not([hidden])')];
+    all[all.indexOf(event.target) + step]?.focus();
+    event.preventDefault();
   }
 
   // jump shows a message that another refers to, loading what is in between.
@@ -210,6 +220,8 @@ export class ChatView {
         at: o.at + this.#store.clockAhead, state: o.state, error: o.error, item: o,
       });
     }
+    const last = lines.findLast((l) => l.kind === 'message' && l.seq);
+    if (last) last.last = true;
     return lines;
   }
 

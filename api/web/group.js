@@ -20,13 +20,13 @@ export class GroupView {
 
   constructor(parts) {
     this.#parts = parts;
-    document.getElementById('new-group').addEventListener('click', () => this.create());
+    document.getElementById('groups').addEventListener('click', () => this.create());
   }
 
   create() {
     const { store, groups } = this.#parts;
     const id = random(16); // of this creation, however often it is tried
-    openPanel('New group', (panel) => {
+    openPanel('Groups', (panel) => {
       const members = new PeopleField(panel, store.people, { without: [store.me.id] });
       const submit = el('button', { class: 'primary' }, 'Create the group');
       const form = el('form', {
@@ -42,11 +42,34 @@ export class GroupView {
           }, submit);
         },
       },
-      el('label', {}, 'Name', el('input', { name: 'name', required: true, maxlength: '100', autocomplete: 'off' })),
+      el('h3', {}, 'New group'), el('label', {}, 'Name', el('input', { name: 'name', required: true, maxlength: '100', autocomplete: 'off' })),
       members.element, policyField('closed'), check('history_visible', 'Who joins sees what was said before', false), submit);
-      panel.body.append(form, this.#joinForm(panel));
+      panel.body.append(this.#mine(panel), form, this.#joinForm(panel));
       form.elements.name.focus();
     });
+  }
+
+  // mine are the groups one is in, those too whose channels are not in the list just now.
+  #mine(panel) {
+    const { session } = this.#parts;
+    const list = el('ul', { class: 'people', 'aria-label': 'Your groups' });
+    const section = el('section', { hidden: true }, el('h3', {}, 'Your groups'), list);
+    const load = async (after = '') => {
+      const page = await session.call('GET', `/v1/groups?limit=100${after}`);
+      section.hidden = page.items.length === 0 && !after;
+      for (const group of page.items) {
+        const picture = el('span');
+        avatar(picture, { id: group.id, nickname: group.name, avatar: group.avatar });
+        picture.classList.add('square');
+        list.append(el('li', {}, el('button', { type: 'button', class: 'plain pick', onclick: () => { panel.close(); this.#enter(group); } }, picture, el('bdi', {}, group.name))));
+      }
+      if (page.has_more) {
+        const more = el('li', {}, el('button', { type: 'button', class: 'link', onclick: () => { more.remove(); panel.run(() => load(`&after=${page.next}`)); } }, 'Show more'));
+        list.append(more);
+      }
+    };
+    panel.run(() => load());
+    return section;
   }
 
   #joinForm(panel) {
@@ -85,6 +108,10 @@ export class GroupView {
     const { store, groups } = this.#parts;
     const id = c.channel.group_id;
     openPanel(c.channel.group_name, (panel) => {
+      if (c.left) {
+        panel.body.append(el('p', { class: 'quiet' }, 'You are no longer here. What was said while you were stays to be read; delete the conversation to be rid of it.'));
+        return;
+      }
       panel.dialog.classList.add('group');
       const head = el('section');
       const parts = { ...this.#parts, panel, id, c, of: () => groups.of(c), change: (method, path, body) => groups.change(method, `/${id}${path}`, body) };

@@ -37,7 +37,8 @@ export class MeView {
   #profile(panel) {
     const { session, store } = this.#parts;
     const field = (label, name, more) => el('label', {}, label, el('input', { name, autocomplete: 'off', ...more }));
-    const policy = el('select', { name: 'message_policy' }, el('option', { value: 'everyone' }, 'everybody'), el('option', { value: 'contacts' }, 'my contacts'));
+    const policy = el('select', { name: 'message_policy', disabled: true }, // until it is known
+      el('option', { value: 'everyone' }, 'everybody'), el('option', { value: 'contacts' }, 'my contacts'));
     const save = el('button', { class: 'primary' }, 'Save');
     const saved = el('p', { class: 'quiet', role: 'status' });
     const form = el('form', {
@@ -58,7 +59,10 @@ export class MeView {
     field('Picture', 'avatar', { value: store.me.avatar ?? '', maxlength: '512', type: 'url', placeholder: 'https://…' }),
     el('p', { class: 'quiet' }, 'This page shows pictures of its own server only; other apps may show others.'),
     el('label', {}, 'Messages from', policy), save, saved);
-    panel.run(async () => { policy.value = (await session.call('GET', '/v1/users/me')).message_policy; });
+    panel.run(async () => {
+      policy.value = (await session.call('GET', '/v1/users/me')).message_policy;
+      policy.disabled = false;
+    });
     return el('section', {}, form);
   }
 

@@ -25,7 +25,7 @@ export function updateMessage(e, line, c, parts) {
   const { m } = line;
   const name = line.mine ? 'You' : store.people.called(m.sender);
   const gone = Boolean(m.reply_to && find(c, m.reply_to.seq)?.recalled_at);
-  const shown = [m, name, gone, line.mine, line.first, line.state, line.error, line.counts];
+  const shown = [m, name, gone, line.mine, line.first, line.state, line.error, line.counts, line.last];
   if (e.shown?.every((value, i) => value === shown[i])) return;
   e.shown = shown;
   e.classList.toggle('mine', line.mine);
@@ -52,7 +52,9 @@ export function updateMessage(e, line, c, parts) {
   set(edited, 'title', m.edited_at ? fullTime(m.edited_at) : null);
   tick(e.querySelector('.ticks'), line.state);
   count(e.querySelector('.count'), line, parts);
-  e.querySelector('.more').hidden = !m.seq;
+  const more = e.querySelector('.more');
+  more.hidden = !m.seq;
+  set(more, 'tabindex', line.last ? '0' : '-1'); // arrow keys go through the others
   reactions(e.querySelector('.reactions'), m, parts);
   failure(e, line, outgoing);
 }

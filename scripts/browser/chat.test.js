@@ -67,6 +67,14 @@ step('the keyboard alone is enough', async () => {
   await ann.page.keyboard.press('Enter');
   await ann.sees('two lines', 'delivered');
   assert.equal(await ann.message('two lines').locator('.text').textContent(), 'two\nlines');
+  await ann.page.keyboard.press('Shift+Tab');
+  await ann.page.keyboard.press('Enter');
+  await ann.page.keyboard.press('End');
+  await ann.page.waitForSelector('.menu .danger:focus');
+  await ann.page.keyboard.press('Escape');
+  await ann.page.waitForSelector('.message:last-child .more:focus');
+  await ann.page.keyboard.press('ArrowUp');
+  await ann.page.waitForSelector('.message:nth-last-child(2) .more:focus');
   await ann.page.keyboard.press('Escape');
   await ann.page.waitForSelector('.row:focus');
   assert.equal(await ann.page.locator('#nothing').isVisible(), true);

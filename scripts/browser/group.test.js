@@ -23,7 +23,7 @@ after(async () => {
 step('a group is made with somebody in it; both talk, and it says who has read', async () => {
   [ann, bob, cleo] = await Promise.all([Person.arrive(browser, engine.url), Person.arrive(browser, engine.url, phone), Person.arrive(browser, engine.url)]);
   await Promise.all([[ann, 'ann', 'Ann'], [bob, 'bob', 'Bob'], [cleo, 'cleo', 'Cleo']].map(([p, handle, name]) => p.register(handle, 'correct horse', name)));
-  await ann.page.click('#new-group');
+  await ann.page.click('#groups');
   await ann.page.fill('dialog [name=name]', 'Ferry crew');
   await ann.page.fill('dialog fieldset [aria-label="Exact handle"]', 'bob');
   await ann.page.press('dialog fieldset [aria-label="Exact handle"]', 'Enter');
@@ -47,7 +47,7 @@ step('a group is made with somebody in it; both talk, and it says who has read',
 step('somebody asks to join by the group’s number, is let in, and sees what is said from there on', async () => {
   await ann.page.click('#peer');
   number = await ann.page.textContent('#group-number');
-  await cleo.page.click('#new-group');
+  await cleo.page.click('#groups');
   await cleo.page.fill('#join-group [aria-label="Number of the group"]', number);
   await cleo.page.fill('#join-group [aria-label="A word to its admins"]', 'the new cook');
   await cleo.page.click('#join-group >> role=button[name=Join]');

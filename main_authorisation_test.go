@@ -1,0 +1,460 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/client"
+	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/scripts/devtest"
+)
+
+// Who may do what: every route and every command, asked by everybody. A row without a
+// cell for somebody, or a route or command without a row, fails.
+
+// verdicts are what a cell says, each with the code that the asker is shown.
+var verdicts = map[rune]string{
+	'.': "",
+	'u': "unauthenticated",
+	'n': "not_found",
+	'f': "forbidden",
+	'b': "blocked",
+	'm': "muted",
+	'c': "conflict",
+	'i': "invalid_request",
+}
+
+// permission is one row: a route with its path filled in, or a command of the socket,
+// and one verdict for each asker. What is in braces is looked up in the asker's world.
+type permission struct {
+	what, data string
+	cells      string
+}
+
+// asker is one column.
+type asker struct {
+	name   string
+	auth   string  // for HTTP; empty: no header
+	device string  // of the socket's connect; empty: asks before it
+	token  string  // for it
+	self   *person // whose point of view fills in the braces
+	// connects says that the socket takes them; then there is one as long as it lives.
+	connects bool
+	socket   *wire
+}
+
+// wire is the asker's socket, connected anew where a question has ended it.
+func (a *asker) wire() *wire {
+	if a.socket != nil {
+		a.socket.mu.Lock()
+		ended := a.socket.closed != 0
+		a.socket.mu.Unlock()
+		if !ended {
+			return a.socket
+		}
+	}
+	a.socket = a.self.wire("wire")
+	return a.socket
+}
+
+// table is a world in which rows are tried.
+type table struct {
+	t      *testing.T
+	e      *engine
+	askers []*asker
+	// names gives what stands in braces; a foreign name has a twin that exists nowhere,
+	// and whoever is told not_found of the one must be told the same of the other.
+	names  map[string]func(self *person) string
+	nobody map[string]string
+	// before makes the world good for one more cell; nil: nothing is used up.
+	before func(row permission, cell rune)
+}
+
+var braces = regexp.MustCompile(`\{(\w+)\}`)
+
+// fill replaces what stands in braces; unknown says with the twins. foreign says that
+// there was one with a twin.
+func (tb *table) fill(s string, self *person, unknown bool) (filled string, foreign bool) {
+	return braces.ReplaceAllStringFunc(s, func(m string) string {
+		name := m[1 : len(m)-1]
+		twin, has := tb.nobody[name]
+		foreign = foreign || has
+		if has && unknown {
+			return twin
+		}
+		value := tb.names[name]
+		if value == nil {
+			tb.t.Fatalf("nothing is called %s", m)
+		}
+		return value(self)
+	}), foreign
+}
+
+// ask makes the row's request on behalf of the asker. shown is the whole answer without
+// what differs from one answer to the next.
+func (tb *table) ask(row permission, a *asker, unknown bool) (code, shown string, foreign bool) {
+	tb.t.Helper()
+	data, foreign := tb.fill(row.data, a.self, unknown)
+	method, path, isRoute := strings.Cut(row.what, " ")
+	if !isRoute {
+		return tb.command(a, protocol.Command(row.what), data, foreign)
+	}
+	path, inPath := tb.fill(path, a.self, unknown)
+	r := call{method: method, path: path, body: data}.do(tb.t, tb.e.http, a.auth)
+	if r.status >= 500 {
+		tb.t.Errorf("%s as %s: %d %s", row.what, a.name, r.status, r.body)
+	}
+	if r.status < 300 {
+		return "", "", false
+	}
+	body := strings.ReplaceAll(string(r.body), r.err.RequestID, "…")
+	for _, varying := range []string{"Date", "X-Request-Id"} {
+		r.header.Del(varying)
+	}
+	return r.err.Code, fmt.Sprint(r.status, r.header, body), foreign || inPath
+}
+
+func (tb *table) command(a *asker, cmd protocol.Command, data string, foreign bool) (code, shown string, _ bool) {
+	tb.t.Helper()
+	if !a.connects { // the connect is refused, or there is none
+		w := dialWire(tb.t, tb.e.socket)
+		if a.device == "" {
+			w.frame(1, fmt.Appendf(nil, `{"id":"1","cmd":%q,"data":%s}`, cmd, data))
+		} else {
+			w.ask("1", protocol.CmdConnect, protocol.Connect{Token: a.token, Device: im.DeviceID(a.device)})
+		}
+		if closed, reason := w.ends(); closed != protocol.CloseUnauthenticated {
+			tb.t.Errorf("%s as %s: closed with %d %s", cmd, a.name, closed, reason)
+		}
+		return "unauthenticated", "", false
+	}
+	w := a.wire()
+	r := w.text(fmt.Sprintf(`{"id":"1","cmd":%q,"data":%s}`, cmd, data))
+	if r.Error == nil {
+		if r.ID == "" {
+			tb.t.Errorf("%s as %s: no answer", cmd, a.name)
+		}
+		return "", "", false
+	}
+	return r.Error.Code, fmt.Sprintf("%+v", *r.Error), foreign
+}
+
+// hold tries every row as everybody.
+func (tb *table) hold(rows []permission) {
+	tb.t.Helper()
+	for _, row := range rows {
+		cells := []rune(strings.ReplaceAll(row.cells, " ", ""))
+		if len(cells) != len(tb.askers) {
+			tb.t.Errorf("%s: %d cells for %d askers", row.what, len(cells), len(tb.askers))
+			continue
+		}
+		for i, a := range tb.askers {
+			wanted, known := verdicts[cells[i]]
+			if !known {
+				tb.t.Fatalf("%s: there is no verdict %q", row.what, cells[i])
+			}
+			if tb.before != nil {
+				tb.before(row, cells[i])
+			}
+			code, shown, foreign := tb.ask(row, a, false)
+			if code != wanted {
+				tb.t.Errorf("%s %s as %s: %q %s, want %q", row.what, row.data, a.name, code, shown, wanted)
+			}
+			if code != "not_found" || !foreign {
+				continue
+			}
+			if _, twin, _ := tb.ask(row, a, true); twin != shown {
+				tb.t.Errorf("%s as %s tells what is foreign from what is not:\n%s\n%s", row.what, a.name, shown, twin)
+			}
+		}
+	}
+}
+
+// covers fails the test for each route and command that no row is about.
+func (tb *table) covers(rows ...[]permission) {
+	tb.t.Helper()
+	asked := map[string]bool{}
+	engine := tb.e.api.Handler().(*gin.Engine)
+	for _, row := range slices.Concat(rows...) {
+		method, path, isRoute := strings.Cut(row.what, " ")
+		if !isRoute {
+			asked[row.what] = true
+			continue
+		}
+		path, _, _ = strings.Cut(path, "?")
+		best := "" // a fixed path goes before one with a parameter
+		for _, r := range engine.Routes() {
+			if r.Method == method && fits(r.Path, path) && (best == "" || strings.Count(r.Path, ":") < strings.Count(best, ":")) {
+				best = r.Path
+			}
+		}
+		if best == "" {
+			tb.t.Errorf("%s is no route", row.what)
+		}
+		asked[method+" "+best] = true
+	}
+	for _, r := range engine.Routes() {
+		if (strings.HasPrefix(r.Path, "/v1") || r.Path == "/health") && !asked[r.Method+" "+r.Path] {
+			tb.t.Errorf("no row is about %s %s", r.Method, r.Path)
+		}
+	}
+	for _, cmd := range commands(tb.t) {
+		if !asked[string(cmd)] {
+			tb.t.Errorf("no row is about the command %s", cmd)
+		}
+	}
+}
+
+// fits says whether a path is one of the route's.
+func fits(route, path string) bool {
+	r, p := strings.Split(route, "/"), strings.Split(path, "/")
+	return len(r) == len(p) && !slices.ContainsFunc(r, func(part string) bool {
+		other := p[0]
+		p = p[1:]
+		return part != other && !strings.HasPrefix(part, ":")
+	})
+}
+
+// commands are those that the protocol has.
+func commands(t *testing.T) (all []protocol.Command) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "api/protocol/frame.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok {
+			if typ, ok := spec.Type.(*ast.Ident); ok && typ.Name == "Command" {
+				all = append(all, protocol.Command(strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`)))
+			}
+		}
+		return true
+	})
+	return all
+}
+
+// newTable has the askers that every table begins with: nobody, one whose device was
+// revoked, and a backend.
+func newTable(t *testing.T, e *engine, revoked *person) *table {
+	t.Helper()
+	tokens := revoked.issue("lost")
+	if err := revoked.http.Do(t.Context(), http.MethodDelete, "/v1/auth/devices/lost", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	key := devtest.ServerKeyID + ":" + devtest.ServerKeySecret
+	return &table{
+		t: t, e: e, names: map[string]func(*person) string{}, nobody: map[string]string{},
+		askers: []*asker{
+			{name: "nobody", self: revoked},
+			{name: "a revoked device", auth: "Bearer " + tokens.AccessToken, device: "lost", token: tokens.AccessToken, self: revoked},
+			{name: "a backend", auth: "ServerKey " + key, device: "backend", token: key, self: revoked},
+		},
+	}
+}
+
+func (tb *table) asks(name string, p *person) {
+	tokens := p.issue("table")
+	tb.askers = append(tb.askers, &asker{name: name, auth: "Bearer " + tokens.AccessToken, self: p, connects: true})
+}
+
+// fixed is a name that is the same for everybody.
+func fixed(value any) func(*person) string {
+	return func(*person) string { return fmt.Sprint(value) }
+}
+
+// personalRows: what one has with Ada, or Ada and Bob have with each other.
+var personalRows = []permission{
+	// nobody, a revoked device, a backend · a stranger, one whom Ada has blocked, her contact Bob
+	{"GET /health", "", "... ..."},
+	{"GET /v1/limits", "", "... ..."},
+	{"POST /v1/auth/register", `{"handle":"{fresh}","password":"a-password-of-theirs","device":"web"}`, "... ..."},
+	{"POST /v1/auth/login", `{"handle":"ada","password":"not-a-password","device":"web"}`, "uuu uuu"},
+	{"POST /v1/auth/refresh", `{"refresh_token":"not-a-token"}`, "uuu uuu"},
+	{"POST /v1/auth/password", `{"old_password":"not-a-password","new_password":"another-password"}`, "uuu fff"},
+	{"GET /v1/auth/devices", "", "uuu ..."},
+	{"DELETE /v1/auth/devices/{adas}", "", "uuu nnn"},
+	{"DELETE /v1/auth/devices/{own_device}", "", "uuu ..."},
+
+	{"GET /v1/users?handle=bob", "", "uuu ..."},
+	{"GET /v1/users/me", "", "uuu ..."},
+	{"PATCH /v1/users/me", `{"avatar":""}`, "uuu ..."},
+	{"GET /v1/users/{ada}", "", "uuu ..."},
+	{"GET /v1/contacts", "", "uuu ..."},
+	{"PATCH /v1/contacts/{ada}", `{"remark":"Countess"}`, "uuu nn."},
+	{"PATCH /v1/contacts/{carl}", `{"remark":"Carl"}`, "uuu nnn"},
+	{"DELETE /v1/contacts/{carl}", "", "uuu ..."},
+	{"GET /v1/contacts/requests?direction=incoming", "", "uuu ..."},
+	{"POST /v1/contacts/requests", `{"user_id":"{ada}"}`, "uuu .b."},
+	{"DELETE /v1/contacts/requests/{request}", "", "uuu nnn"},
+	{"POST /v1/contacts/requests/{request}/accept", "", "uuu nnn"},
+	{"POST /v1/contacts/requests/{request}/refuse", "", "uuu nnn"},
+	{"DELETE /v1/contacts/requests/{from_self}", "", "uuu ..."},
+	{"POST /v1/contacts/requests/{to_self}/refuse", "", "uuu ..."},
+	{"POST /v1/contacts/requests/{to_self}/accept", "", "uuu ..."},
+	{"GET /v1/presence?users={ada}", "", "uuu ..."},
+	{"presence", `{"users":["{ada}"],"subscribe":true}`, "uuu ..."},
+	{"GET /v1/blocks", "", "uuu ..."},
+	{"PUT /v1/blocks/{carl}", "", "uuu ..."},
+	{"DELETE /v1/blocks/{carl}", "", "uuu ..."},
+
+	{"POST /v1/messages", `{"client_msg_id":"{id}","to":{"conversation_id":"{theirs}"},"content":{"text":"hm"}}`, "uuu nn."},
+	{"POST /v1/messages", `{"client_msg_id":"{id}","to":{"conversation_id":"{mine}"},"content":{"text":"hm"}}`, "uuu .b."},
+	{"POST /v1/messages", `{"client_msg_id":"{id}","to":{"user_id":"{carl}"},"forward":{"conversation_id":"{theirs}","seq":1}}`, "uuu ii."},
+	{"send", `{"client_msg_id":"{id}","to":{"conversation_id":"{theirs}"},"content":{"text":"hm"}}`, "uuu nn."},
+	{"send", `{"client_msg_id":"{id}","to":{"conversation_id":"{mine}"},"content":{"text":"hm"}}`, "uuu .b."},
+	{"typing", `{"conversation_id":"{theirs}","on":true}`, "uuu nn."},
+	{"typing", `{"conversation_id":"{mine}","on":true}`, "uuu .b."},
+	{"GET /v1/conversations", "", "uuu ..."},
+	{"GET /v1/conversations/{theirs}", "", "uuu nn."},
+	{"GET /v1/conversations/{mine}", "", "uuu ..."},
+	{"PATCH /v1/conversations/{theirs}/settings", `{"pinned":true}`, "uuu nn."},
+	{"settings", `{"conversation_id":"{theirs}","pinned":false}`, "uuu nn."},
+	{"GET /v1/conversations/{theirs}/messages", "", "uuu nn."},
+	{"GET /v1/conversations/{theirs}/messages?after_change=0", "", "uuu nn."},
+	{"GET /v1/conversations/{mine}/messages", "", "uuu ..."},
+	{"history", `{"conversation_id":"{theirs}","around":1}`, "uuu nn."},
+	{"history", `{"conversation_id":"{theirs}","after_change":0}`, "uuu nn."},
+	{"POST /v1/conversations/{theirs}/messages/1/changes", `{"client_change_id":"{id}","kind":"react","reaction":"👍"}`, "uuu nn."},
+	{"POST /v1/conversations/{theirs}/messages/1/changes", `{"client_change_id":"{id}","kind":"unreact","reaction":"👍"}`, "uuu nn."},
+	{"POST /v1/conversations/{theirs}/messages/1/changes", `{"client_change_id":"{id}","kind":"edit","content":{"text":"no"}}`, "uuu nnf"},
+	{"POST /v1/conversations/{theirs}/messages/1/changes", `{"client_change_id":"{id}","kind":"recall"}`, "uuu nnf"},
+	{"POST /v1/conversations/{theirs}/messages/{said}/changes", `{"client_change_id":"{id}","kind":"edit","content":{"text":"yes"}}`, "uuu nn."},
+	{"POST /v1/conversations/{theirs}/messages/{said}/changes", `{"client_change_id":"{id}","kind":"recall"}`, "uuu nn."},
+	{"POST /v1/conversations/{mine}/messages/1/changes", `{"client_change_id":"{id}","kind":"react","reaction":"👍"}`, "uuu .b."},
+	{"change", `{"client_change_id":"{id}","conversation_id":"{theirs}","seq":1,"kind":"react","reaction":"👍"}`, "uuu nn."},
+	{"change", `{"client_change_id":"{id}","conversation_id":"{theirs}","seq":1,"kind":"recall"}`, "uuu nnf"},
+	{"change", `{"client_change_id":"{id}","conversation_id":"{mine}","seq":1,"kind":"react","reaction":"👍"}`, "uuu .b."},
+	{"GET /v1/conversations/{theirs}/messages/1/edits", "", "uuu nn."},
+	{"GET /v1/conversations/{theirs}/messages/1/reactions?reaction=%F0%9F%91%8D", "", "uuu nn."},
+	{"POST /v1/conversations/{theirs}/deletions", `{"seqs":[2]}`, "uuu nn."},
+	{"GET /v1/conversations/{theirs}/deletions", "", "uuu nn."},
+	{"delete_messages", `{"conversation_id":"{theirs}","seqs":[2]}`, "uuu nn."},
+	{"deletions", `{"conversation_id":"{theirs}"}`, "uuu nn."},
+	{"POST /v1/conversations/{theirs}/receipts", `{"read_seq":1}`, "uuu nn."},
+	{"POST /v1/conversations/{mine}/receipts", `{"read_seq":1}`, "uuu ..."},
+	{"ack", `{"conversation_id":"{theirs}","seq":1}`, "uuu nn."},
+	{"read", `{"conversation_id":"{theirs}","seq":1}`, "uuu nn."},
+	{"GET /v1/offline", "", "uuu ..."},
+	{"GET /v1/offline/{theirs}", "", "uuu nn."},
+	{"POST /v1/offline/{theirs}/ack", `{"seq":1}`, "uuu nn."},
+	{"offline", `{"conversation_id":"{theirs}"}`, "uuu nn."},
+	{"GET /v1/sync", "", "uuu ..."},
+	{"sync", `{}`, "uuu ..."},
+	{"ping", `{}`, "uuu ..."},
+	{"DELETE /v1/conversations/{theirs}?up_to_seq=1", "", "uuu nn."},
+	{"delete_conversation", `{"conversation_id":"{theirs}","up_to_seq":1}`, "uuu nn."},
+
+	{"POST /v1/server/users", `{"users":[{"external_id":"ext-new"}]}`, "uu. uuu"},
+	{"POST /v1/server/tokens", `{"external_id":"ext-new","device":"web"}`, "uu. uuu"},
+	{"POST /v1/server/messages", `{"client_msg_id":"{id}","to":{"user_id":"{ada}"},"content":{"text":"hm"}}`, "uu. uuu"},
+}
+
+// lastRows end what they are asked with.
+var lastRows = []permission{
+	{"refresh", `{"token":"{adas_token}"}`, "uuu fff"},
+	{"connect", `{"token":"not-a-token","device":"wire"}`, "uuu fff"},
+	{"POST /v1/auth/logout", "", "uuu ..."},
+}
+
+func TestAuthorisation_OfWhatTwoHaveWithEachOther(t *testing.T) {
+	t.Parallel()
+	e := startEngine(t, devtest.Start(t))
+	people := enrol(t, e.http, e.socket, "ada", "bob", "bella", "eve", "carl")
+	ada, bob, bella, eve, carl := people[0], people[1], people[2], people[3], people[4]
+	befriend(t, ada, bob)
+	for _, p := range []*person{bob, bella, eve} {
+		for _, way := range [][2]*person{{ada, p}, {p, ada}, {p, carl}} {
+			if _, err := way[0].http.Send(t.Context(), textTo(way[1].id, "hello"), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	foreign, err := carl.http.RequestContact(t.Context(), protocol.RequestContact{UserID: &ada.id})
+	must(t, err)
+	must(t, ada.http.Do(t.Context(), http.MethodPut, "/v1/blocks/"+bella.id.String(), nil, nil))
+	ada.issue("adas")
+	devtest.Eventually(t, "Bella is blocked", func() bool {
+		_, err := bella.http.Send(t.Context(), textTo(ada.id, "am I?"), false)
+		return client.IsCode(err, "blocked")
+	})
+
+	tb := newTable(t, e, bob)
+	tb.asks("a stranger", eve)
+	tb.asks("one who is blocked", bella)
+	tb.asks("the other side", bob)
+	theirs := im.DirectConversation(ada.id, bob.id)
+	request := func(from, to *person) string {
+		c, err := from.http.RequestContact(t.Context(), protocol.RequestContact{UserID: &to.id})
+		must(t, err)
+		return c.RequestID.String()
+	}
+	fresh := 0
+	another := func() *person {
+		fresh++
+		return enrol(t, e.http, e.socket, fmt.Sprint("another-", fresh))[0]
+	}
+	for name, value := range map[string]func(*person) string{
+		"ada": fixed(ada.id), "carl": fixed(carl.id),
+		"theirs": fixed(theirs), "adas": fixed("adas"), "request": fixed(foreign.RequestID),
+		"mine":       func(p *person) string { return string(im.DirectConversation(ada.id, p.id)) },
+		"id":         func(*person) string { return string(client.NewClientMsgID()) },
+		"adas_token": fixed(ada.issue("wire").AccessToken),
+		"own_device": func(p *person) string { p.issue("spare"); return "spare" },
+		"to_self":    func(p *person) string { return request(another(), p) },
+		"from_self":  func(p *person) string { return request(p, another()) },
+		"fresh":      func(*person) string { fresh++; return fmt.Sprint("newcomer-", fresh) },
+		// Of the asker where they may say something there, else of one who may.
+		"said": func(*person) string {
+			sent, err := bob.http.Send(t.Context(), textTo(ada.id, "mine to change"), true)
+			must(t, err)
+			return fmt.Sprint(sent.Seq)
+		},
+	} {
+		tb.names[name] = value
+	}
+	// "adas" is somebody else's device, which is none of the asker's.
+	tb.nobody = map[string]string{"theirs": "d900000001-900000002", "adas": "nobodys", "request": "900000003"}
+	tb.hold(personalRows)
+	tb.hold(lastRows)
+
+	// What is answered to everybody is each one's own.
+	for _, p := range []*person{bella, eve} {
+		again := p.issue("http2").AccessToken
+		p.http.Token = func() string { return "Bearer " + again }
+		for _, row := range p.list() {
+			if row.ConversationID == theirs {
+				t.Errorf("%s's list has what Ada and Bob have", p.name)
+			}
+		}
+		requests, err := p.http.ContactRequests(t.Context(), true, "", 100)
+		must(t, err)
+		for _, r := range requests.Items {
+			if *r.RequestID == *foreign.RequestID {
+				t.Errorf("%s sees what Ada was asked", p.name)
+			}
+		}
+		if shown, _ := json.Marshal(mustPresence(t, p, ada.id)); string(shown) != fmt.Sprintf(`[{"user_id":"%s","online":false}]`, ada.id) && p == bella {
+			t.Errorf("%s sees of Ada %s", p.name, shown)
+		}
+	}
+}
+
+func mustPresence(t *testing.T, p *person, users ...im.UserID) []protocol.Presence {
+	t.Helper()
+	d := p.wire("presence")
+	a := d.ask("1", protocol.CmdPresence, protocol.AskPresence{Users: users})
+	var shown protocol.Presences
+	must(t, json.Unmarshal(a.Data, &shown))
+	return shown.Items
+}

@@ -51,7 +51,7 @@ export function updateMessage(e, line, c, parts) {
   edited.hidden = !m.edited_at;
   set(edited, 'title', m.edited_at ? fullTime(m.edited_at) : null);
   tick(e.querySelector('.ticks'), line.state);
-  count(e.querySelector('.count'), line, parts);
+  count(e.querySelector('.count'), line, c, parts);
   const more = e.querySelector('.more');
   more.hidden = !m.seq;
   set(more, 'tabindex', line.last ? '0' : '-1'); // arrow keys go through the others
@@ -59,15 +59,16 @@ export function updateMessage(e, line, c, parts) {
   failure(e, line, outgoing);
 }
 
-// count says under a message of one's own in a channel how many have read it.
-function count(button, line, { actions }) {
-  const r = line.counts;
-  button.hidden = !r;
+// count says under a message of one's own in a channel how many have read it; its place
+// is kept until that is known.
+function count(button, { m, mine, counts: r }, c, { actions }) {
+  button.hidden = !(c.channel && mine && m.seq && !m.recalled_at);
+  button.disabled = !r;
   if (!r) return;
   say(button, `${r.read}/${r.recipients}`);
   set(button, 'aria-label', `Read by ${r.read} of ${r.recipients}, received by ${r.delivered}. Show who`);
   set(button, 'title', `Read by ${r.read} of ${r.recipients}, received by ${r.delivered}`);
-  button.onclick = () => actions.who(line.m);
+  button.onclick = () => actions.who(m);
 }
 
 function reactions(list, m, { actions }) {

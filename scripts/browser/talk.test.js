@@ -119,6 +119,27 @@ step('a message is edited, and taken back; what is seen late is refused; earlier
   await ann.sees('Fine');
 });
 
+step('a change, or a deletion elsewhere, whose push is lost is pulled', async () => {
+  let lossy = true;
+  await bob.through((frame) => (lossy && ['changed', 'deleted'].includes(frame.push) ? null : frame));
+  await bob.page.reload();
+  await ann.write('Bring the map');
+  await bob.sees('Bring the map');
+  await ann.act('Bring the map', 'Edit');
+  await ann.write('Bring the chart');
+  await bob.sees('Bring the chart');
+  await ann.act('Bring the chart', 'React with 👍');
+  await bob.page.waitForSelector('.message:has-text("Bring the chart") .reactions button[aria-pressed=false]');
+  const { seq, conversation } = await bob.place('Bring the chart');
+  await ann.act('Bring the chart', 'Take back');
+  await bob.page.waitForSelector(`.message[data-seq="${seq}"] >> text=Message taken back`);
+  const token = await engine.login('bob', password, 'helper');
+  await engine.call('POST', `/v1/conversations/${conversation}/deletions`, { seqs: [seq] }, token);
+  await bob.page.locator(`.message[data-seq="${seq}"]`).waitFor({ state: 'detached' });
+  await ann.page.waitForSelector(`.message[data-seq="${seq}"]`);
+  lossy = false;
+});
+
 step('what is not text is shown as cards, and nothing is loaded from elsewhere', async () => {
   const foreign = [];
   ann.page.on('request', (r) => { if (new URL(r.url()).origin !== new URL(engine.url).origin) foreign.push(r.url()); });

@@ -28,8 +28,13 @@ type seatCopy struct {
 	at time.Time
 }
 
-// cut drops what is known about a group's members, since it was changed here.
-func (m *membership) cut(g im.GroupID) { m.cuts.Add(g, m.now()) }
+// cut drops what is known about a group's members, since it was changed here, and about
+// those who were in no group, which may have been this one.
+func (m *membership) cut(g im.GroupID) {
+	now := m.now()
+	m.cuts.Add(g, now)
+	m.cuts.Add(0, now)
+}
 
 // holds says that no change of the group came through this process since the copy.
 func (m *membership) holds(c seatCopy) bool {

@@ -190,6 +190,19 @@ func TestSeat_WhatIsChangedHereHoldsAtOnce(t *testing.T) { // [L12]
 	if err := may(); err != nil {
 		t.Fatal("who was let in is refused:", err)
 	}
+	// Of who was never in it a copy does not know the group.
+	const newcomer = im.UserID(99)
+	if err := s.members.MaySend(t.Context(), newcomer, harbour); !errors.Is(err, im.ErrNotFound) {
+		t.Fatal(err)
+	}
+	w.set(func() { w.seats[seatKey{newcomer, harbour}] = im.Seat{Group: team, In: true} })
+	w.pass(time.Millisecond)
+	if _, err := s.AddMembers(t.Context(), annsPhone, team, protocol.AddMembers{UserIDs: []im.UserID{newcomer}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.members.MaySend(t.Context(), newcomer, harbour); err != nil {
+		t.Fatal("who was let in for the first time is refused:", err)
+	}
 	// While MySQL is away too.
 	w.pass(time.Millisecond)
 	if _, err := s.RemoveMember(t.Context(), annsPhone, team, bob); err != nil {

@@ -141,8 +141,8 @@ func (rs *rooms) step(rm *room, p *parcel) (done bool) {
 		return false
 	}
 	for i := range rm.members {
-		if m := &rm.members[i]; (p.About == 0 || m.first <= p.About) && m.user != p.ExceptUser {
-			p.reached += rs.send(m.user, p)
+		if rm.members[i].gets(p.Delivery) {
+			p.reached += rs.send(rm.members[i].user, p)
 		}
 	}
 	for _, u := range p.told {
@@ -150,6 +150,11 @@ func (rs *rooms) step(rm *room, p *parcel) (done bool) {
 	}
 	rs.s.metrics.fanout.Observe(float64(p.reached))
 	return true
+}
+
+// gets says whether a delivery to the room is for m.
+func (m *member) gets(d *protocol.Delivery) bool {
+	return (d.About == 0 || m.first <= d.About) && m.user != d.ExceptUser && (len(d.Users) == 0 || slices.Contains(d.Users, m.user))
 }
 
 // send puts p's frame, encoded once for all.

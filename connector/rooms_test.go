@@ -51,6 +51,31 @@ func TestRooms_APushReachesWhoIsInAndSeesIt(t *testing.T) {
 	})
 }
 
+// A receipt is for some of a room: for none of them who has left.
+func TestRooms_APushToSomeReachesThoseWhoAreIn(t *testing.T) {
+	both(t, func(t *testing.T, k kind) {
+		b := start(t, k, unlimited())
+		b.dir.joins("c1", 1, 1, 2, 3)
+		one, two, three := b.connected(1, "d"), b.connected(2, "d"), b.connected(3, "d")
+		receipt := func(text string) protocol.Delivery {
+			d := says("c1", 0, 0, text)
+			d.Seq, d.Users = 0, []im.UserID{1, 2}
+			return d
+		}
+		b.dir.leaves("c1", 5, 2)
+		b.publish(receipt("read 3"), notice("c1", 1, 5, nil, []im.UserID{2}), receipt("read 5"))
+		for _, f := range []string{"read 3", "notice 5", "read 5"} {
+			one.expect(f)
+		}
+		two.expect("read 3")
+		two.expect("notice 5")
+		three.expect("notice 5")
+		for _, c := range []*client{one, two, three} {
+			c.quiet()
+		}
+	})
+}
+
 func TestRooms_WhoJoinsAndLeavesByNotices(t *testing.T) {
 	both(t, func(t *testing.T, k kind) {
 		b := start(t, k, unlimited())

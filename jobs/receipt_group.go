@@ -120,7 +120,8 @@ func union(a, b []im.UserID) []im.UserID {
 }
 
 // tellAuthors tells senders in channels how far members have come, once for however
-// many receipts a second brought.
+// many receipts a second brought. It goes by their room, so that who has left since they
+// spoke is told nothing.
 func (p *partition) tellAuthors(ctx context.Context, moves []move) {
 	var users []im.UserID
 	for i := range moves {
@@ -143,7 +144,7 @@ func (p *partition) tellAuthors(ctx context.Context, moves []move) {
 					ConversationID: m.Conversation, UserID: m.User, DeliveredSeq: m.Delivered, ReadSeq: m.Read,
 				})
 			}
-			to.users(protocol.PushReceipt, u, protocol.Delivery{Frame: frame})
+			to.users(protocol.PushReceipt, u, protocol.Delivery{Room: m.Conversation, Frame: frame})
 		}
 		to.bound(ctx)
 	}

@@ -32,6 +32,9 @@ func TestReceiptInARoom_IsToldToItsAuthorsWhenItIsWritten(t *testing.T) {
 	want := protocol.CursorMoved{ConversationID: "c5", UserID: 3, DeliveredSeq: 4, ReadSeq: 3}
 	for _, d := range w.frames(protocol.PushReceipt) {
 		told = append(told, d.Users...)
+		if d.Room != "c5" { // which knows who has left
+			t.Errorf("told outside of the room: %+v", d)
+		}
 		if got := data[protocol.CursorMoved](t, d); got != want {
 			t.Errorf("told %+v", got)
 		}

@@ -21,8 +21,8 @@ type Delivery struct {
 	Conversation im.ConversationID
 	Seq          im.Seq
 	// Room says that the frame is for the members of a channel who are connected to the
-	// node, instead of Users; those who see it only from a later seq than About are left
-	// out, and ExceptUser. Version is that of the roster it is for (the seq of the last
+	// node, or those among Users where some are named; those who see it only from a later
+	// seq than About are left out, and ExceptUser. Version is that of the roster it is for (the seq of the last
 	// notice that changed it; 0: any): a node whose room is older asks before it delivers.
 	// Join and Leave change the room, whose version was Prior before: who joins is told
 	// the frame too, who leaves is told it last; LeaveAll ends the room.

@@ -57,6 +57,10 @@ func (s *Service) Recipients(ctx context.Context, who im.Identity, at im.Place, 
 	if err != nil {
 		return protocol.Recipients{}, fmt.Errorf("recipients: %w", storeError(err))
 	}
+	w, err := s.members.MaySee(ctx, who.User, at.Conversation)
+	if err != nil {
+		return protocol.Recipients{}, err
+	}
 	users := make([]im.UserID, len(all))
 	for i, m := range all {
 		users[i] = m.User
@@ -67,6 +71,9 @@ func (s *Service) Recipients(ctx context.Context, who im.Identity, at im.Place, 
 	}
 	page := protocol.Recipients{Items: make([]protocol.Recipient, len(all)), HasMore: more}
 	for i, m := range all {
+		if w.last != 0 { // who has left learns nothing of what came later ([L12])
+			m.Delivered, m.Read = min(m.Delivered, w.last), min(m.Read, w.last)
+		}
 		page.Items[i] = protocol.Recipient{User: profiles[i], DeliveredSeq: m.Delivered, ReadSeq: m.Read}
 	}
 	if more {

@@ -121,13 +121,19 @@ func scanOp(rows *sql.Rows) (op im.GroupOp, err error) {
 	return op, nil
 }
 
+// slowest is how often at least an operation is told, in milliseconds.
+const slowest = 60_000
+
 // PendingOps are those that nobody has told the log for a while, the oldest first; they
-// count as told from now on. Two that ask at the same moment may both get them: told
-// twice is stored once.
+// count as told from now on. The while doubles, up to a minute: while the workers are
+// away, all that is told piles up in the log. Two that ask at the same moment may both
+// get them: told twice is stored once.
 func (db *DB) PendingOps(ctx context.Context, quiet time.Duration, limit int) (ops []im.GroupOp, err error) {
 	ctx, done := db.begin(ctx, "pending_ops")
 	defer done(&err)
-	ops, err = queryAll(ctx, db.r, scanOp, opColumns+"told_at <= "+db.d.now+" - ? ORDER BY told_at, id LIMIT ?", quiet.Milliseconds(), limit)
+	ops, err = queryAll(ctx, db.r, scanOp, opColumns+"told_at <= "+db.d.now+" - ?"+
+		" AND CASE WHEN told_at - at > ? THEN ? ELSE told_at - at END <= "+db.d.now+" - told_at ORDER BY told_at, id LIMIT ?",
+		quiet.Milliseconds(), slowest, slowest, limit)
 	if err != nil || len(ops) == 0 {
 		return nil, err
 	}

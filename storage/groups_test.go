@@ -352,8 +352,6 @@ func TestGroupPending(t *testing.T) {
 		},
 		"what nobody told is told again, and what is stored is not": func(t *testing.T, db *DB) {
 			u := newUsers(t, db, 2)
-			old, err := db.PendingOps(t.Context(), 0, 1000)
-			must(t, err)
 			change, err := db.CreateGroup(t.Context(), im.NewGroup{Owner: u[0], Members: u[1:], Name: "g", JoinPolicy: im.JoinOpen})
 			must(t, err)
 			if ops, err := db.PendingOps(t.Context(), 1<<40, 1000); err != nil || len(ops) != 0 {
@@ -369,9 +367,29 @@ func TestGroupPending(t *testing.T) {
 			if ops, err := db.PendingOps(t.Context(), 5_000_000_000, 1000); err != nil || len(ops) != 0 {
 				t.Errorf("again at once: %+v, %v", ops, err)
 			}
+			again := func(after, ago int) bool {
+				_, err := db.w.Exec("UPDATE group_ops SET told_at = "+db.d.now+" - ?, at = "+db.d.now+" - ? WHERE group_id = ?", ago, ago+after, change.Group.ID)
+				must(t, err)
+				ops, err := db.PendingOps(t.Context(), 5_000_000_000, 1000)
+				must(t, err)
+				return slices.ContainsFunc(ops, func(op im.GroupOp) bool { return op.ID == change.Ops[0].ID })
+			}
+			for name, c := range map[string]struct {
+				after, ago int
+				want       bool
+			}{
+				"told at 20 s, now it is 35 s": {20_000, 15_000, false},
+				"told at 20 s, now it is 40 s": {20_000, 20_000, true},
+				"an hour old, a minute ago":    {3_600_000, slowest, true},
+				"an hour old, half a minute":   {3_600_000, slowest / 2, false},
+			} {
+				if got := again(c.after, c.ago); got != c.want {
+					t.Errorf("%s: told again: %t", name, got)
+				}
+			}
 			storeOps(t, db, change)
-			if ops, err := db.PendingOps(t.Context(), 0, 1000); err != nil || len(ops) != len(old) {
-				t.Errorf("stored: %+v, %v", ops, err)
+			if again(0, slowest) {
+				t.Error("stored, and told again")
 			}
 		},
 	})

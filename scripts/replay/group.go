@@ -215,9 +215,13 @@ func (g *groupReplay) play(ctx context.Context, script *channelScript) error {
 		case stepAdd:
 			err = g.add(ctx, r, who)
 		case stepRemove:
-			err = g.remove(ctx, r, who[0], g.owner)
+			if err = g.remove(ctx, r, who[0], g.owner); err == nil && i%2 == 0 { // the rest stay, and are shown nothing more
+				who[0].leave()
+			}
 		case stepLeave:
-			err = g.remove(ctx, r, who[0], who[0])
+			if err = g.remove(ctx, r, who[0], who[0]); err == nil {
+				who[0].leave()
+			}
 		case stepRename:
 			err = who[0].rename(ctx, st.text)
 		}

@@ -38,15 +38,24 @@ func (s *speaker) appear(ctx context.Context, wantRead func(*person, im.Conversa
 	s.comeOnline(ctx, wantRead)
 }
 
-// flip lets the device go or come; of those who are away, one in three comes.
+// flip lets the device go or come; of those who are away, one in five comes.
 func (s *speaker) flip(ctx context.Context, wantRead func(*person, im.ConversationID, im.Seq)) {
 	s.life.Lock()
 	defer s.life.Unlock()
 	switch {
 	case s.online():
 		s.goOffline()
-	case rand.IntN(3) == 0:
+	case rand.IntN(5) == 0:
 		s.appear(ctx, wantRead)
+	}
+}
+
+// leave ends the device of somebody who has left, unless it has messages on their way.
+func (s *speaker) leave() {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.online() {
+		s.goOffline()
 	}
 }
 

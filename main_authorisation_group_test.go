@@ -58,7 +58,7 @@ var groupRows = []permission{
 	{"POST /v1/groups/{group}/channels/{main}/members", `{"user_ids":["{tim}"]}`, "uuu nn fff cc"},
 	{"POST /v1/groups/{group}/channels/{private}/members", `{"user_ids":["{tim}"]}`, "uuu nn nnf .."},
 	{"POST /v1/groups/{group}/channels/{private}/members", `{"user_ids":["{kim}"]}`, "uuu nn nnf nn"},
-	{"DELETE /v1/groups/{group}/channels/{private}/members/{owner}", "", "uuu nn nnf .."},
+	{"DELETE /v1/groups/{group}/channels/{private}/members/{owner}", "", "uuu nn nnf f."},
 	{"DELETE /v1/groups/{group}/channels/{private}/members/me", "", "uuu nn nn. .."},
 	// A channel by way of another group, which all but the stranger are in.
 	{"GET /v1/groups/{asking}/channels/{private}/members", "", "uuu nn nnn nn"},

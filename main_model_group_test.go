@@ -372,6 +372,8 @@ var groupDeeds = map[string]func(g *play, c *circle, p, other *player, n int) as
 			wanted = "forbidden"
 		case !th.private:
 			wanted = "conflict"
+		case other != p:
+			wanted = c.over(p, other, true)
 		}
 		kind := im.NoticeRemoved
 		if other == p {

@@ -122,8 +122,8 @@ func (t *groupTx) seatsSettled(ctx context.Context, c im.ConversationID, users [
 	return t.channelsSettled(ctx, channels, moved)
 }
 
-// RemoveFromChannel takes a member out of a private channel: admins may, and everyone
-// themselves. im.ErrConflict of a public one. Who is not in it stays out, without a
+// RemoveFromChannel takes a member out of a private channel: admins may members, the
+// owner also admins, and everyone themselves. im.ErrConflict of a public one. Who is not in it stays out, without a
 // notice.
 func (db *DB) RemoveFromChannel(ctx context.Context, actor im.UserID, g im.GroupID, c im.ConversationID, user im.UserID) (im.GroupChange, error) {
 	return db.changeGroup(ctx, "remove_from_channel", actor, g, func(ctx context.Context, t *groupTx) error {
@@ -135,6 +135,14 @@ func (db *DB) RemoveFromChannel(ctx context.Context, actor im.UserID, g im.Group
 			return im.ErrForbidden
 		case !ch.Private:
 			return im.ErrConflict
+		case user != actor:
+			all, err := t.seats(ctx, user)
+			if err == nil {
+				err = t.above(all[user])
+			}
+			if err != nil {
+				return err
+			}
 		}
 		seats, err := t.channelSeats(ctx, c, user)
 		if err != nil || !seats[user].in {

@@ -99,6 +99,12 @@ func TestGroupRights(t *testing.T) {
 			{"take out of a private channel", func(c cast, a im.UserID) error {
 				return only(db.RemoveFromChannel(ctx, a, c.g.ID, c.private, c.member2))
 			}, [5]error{ok, ok, none, none, none}},
+			{"take an admin out of a private channel", func(c cast, a im.UserID) error {
+				return only(db.RemoveFromChannel(ctx, a, c.g.ID, c.private, c.admin))
+			}, [5]error{ok, ok, none, none, none}}, // it is themselves that the admin takes out
+			{"take the owner out of a private channel", func(c cast, a im.UserID) error {
+				return only(db.RemoveFromChannel(ctx, a, c.g.ID, c.private, c.owner))
+			}, [5]error{ok, no, none, none, none}},
 			{"take out of a public channel", func(c cast, a im.UserID) error {
 				return only(db.RemoveFromChannel(ctx, a, c.g.ID, c.public, c.member2))
 			}, [5]error{conflict, conflict, no, none, none}},

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/curlew-im/curlew/api/protocol"
@@ -143,7 +141,9 @@ func (g *play) do(s step) {
 	case "say", "reply", "mention":
 		g.say(p, g.where(p, s.Where), s)
 	case "talk":
-		g.talk(g.where(p, s.Where), s.What)
+		g.talk(g.where(p, s.Where), s.What, nil)
+	case "storm":
+		g.storm(p, s)
 	case "read", "ack":
 		g.receipt(p, g.where(p, s.Where), s)
 	case "recall", "edit", "react", "unreact":
@@ -231,9 +231,6 @@ func (g *play) say(p *player, th *thread, s step) {
 		}
 	}
 	sent, by, code := g.send(p, th, m, s.What)
-	for end := time.Now().Add(2 * time.Second); code == "not_found" && wanted == "" && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		sent, by, code = g.send(p, th, m, s.What) // who has just come in: what is known of them may be 2 s old
-	}
 	if code != wanted {
 		failf("%s says %q in %s: %q, want %q", p.name, m.text, th.id, code, wanted)
 	}
@@ -269,70 +266,6 @@ func (g *play) pick(p *player, th *thread, n int) *utterance {
 		return nil
 	}
 	return m
-}
-
-// talk is several at once, without waiting for each other. In which order it came out is
-// theirs to say, so that it is one, and each one's own order is kept.
-func (g *play) talk(th *thread, n int) {
-	type part struct {
-		p    *player
-		m    *utterance
-		sent protocol.Sent
-		by   *gadget
-		code string
-	}
-	var mu sync.Mutex
-	var all []*part
-	var wg sync.WaitGroup
-	for i, p := range g.players {
-		if g.may(p, th) != "" {
-			continue
-		}
-		mine := make([]*part, 1+(n+i)%3)
-		for k := range mine {
-			mine[k] = &part{p: p, m: &utterance{sender: p.id, text: g.text()}}
-		}
-		wg.Go(func() {
-			var each sync.WaitGroup
-			for _, x := range mine {
-				if by := p.connected(n); by != nil { // in flight together
-					content, _ := json.Marshal(im.TextContent{Text: x.m.text})
-					o, err := by.client.Send(protocol.Send{To: g.address(p, th, n), Content: content})
-					if err != nil {
-						x.code = codeOf(err)
-						continue
-					}
-					x.by = by
-					each.Go(func() {
-						ctx, cancel := context.WithTimeout(context.Background(), g.deadEnd)
-						defer cancel()
-						sent, err := o.Stored(ctx)
-						x.sent, x.code = sent, codeOf(err)
-					})
-					continue
-				}
-				x.sent, x.by, x.code = g.send(p, th, x.m, 1)
-			}
-			each.Wait()
-			mu.Lock()
-			all = append(all, mine...)
-			mu.Unlock()
-		})
-	}
-	wg.Wait()
-	slices.SortStableFunc(all, func(a, b *part) int { return int(a.sent.Seq) - int(b.sent.Seq) })
-	first := map[im.UserID]string{}
-	for _, x := range all {
-		if x.code != "" || x.sent.Seq != th.last()+1 {
-			failf("%s says %q in %s meanwhile: %q at %d, want %d", x.p.name, x.m.text, th.id, x.code, x.sent.Seq, th.last()+1)
-		}
-		if before := first[x.p.id]; len(before) > len(x.m.text) || len(before) == len(x.m.text) && before > x.m.text {
-			failf("%s said %q first, and %q comes before it", x.p.name, x.m.text, before)
-		}
-		first[x.p.id] = x.m.text
-		g.w.say(th, x.m)
-		x.by.said(th.id, x.sent.Seq)
-	}
 }
 
 func (g *play) receipt(p *player, th *thread, s step) {
@@ -377,155 +310,5 @@ func (g *play) receipt(p *player, th *thread, s step) {
 			}
 			return err
 		})
-	}
-}
-
-var emojis = []string{"👍", "🎉", "❤️"}
-
-func (g *play) change(p *player, th *thread, s step) {
-	m := g.pick(p, th, s.What)
-	if m == nil {
-		return
-	}
-	ch := protocol.Change{ClientChangeID: client.NewClientChangeID(), ConversationID: th.id, Seq: m.seq, Kind: im.ChangeKind(s.Do)}
-	text, emoji := g.text(), emojis[s.What%len(emojis)]
-	switch ch.Kind {
-	case im.ChangeEdit:
-		ch.Content, _ = json.Marshal(im.TextContent{Text: text})
-	case im.ChangeReact, im.ChangeUnreact:
-		ch.Reaction = emoji
-	}
-	wanted := g.mayChange(p, th, m, ch.Kind)
-	var answer protocol.ChangeAnswer
-	stored := func(err error) error {
-		if err == nil && answer.State != protocol.StateStored {
-			return &protocol.Error{Code: "not_stored", Retryable: true}
-		}
-		return err
-	}
-	if by := p.connected(s.What); by != nil && wanted == "" { // then asked again over HTTP, which waits for it
-		if err := g.retry(func() error { _, err := by.client.Change(context.Background(), ch); return err }); err != nil {
-			failf("%s's %s of %d in %s: %v", p.name, s.Do, m.seq, th.id, err)
-		}
-	}
-	err := g.retry(func() (err error) { answer, err = p.http.Change(context.Background(), ch, true); return stored(err) })
-	if codeOf(err) != wanted {
-		failf("%s's %s of %d in %s: %v, want %q", p.name, s.Do, m.seq, th.id, err, wanted)
-	}
-	if wanted != "" {
-		return
-	}
-	switch ch.Kind {
-	case im.ChangeRecall:
-		m.recall()
-	case im.ChangeEdit:
-		m.edit(text)
-	default:
-		m.react(p.id, emoji, ch.Kind == im.ChangeReact)
-	}
-	th.alter(m, true)
-	if answer.Change != uint64(len(th.changes)) {
-		failf("%s's %s of %d in %s has number %d, want %d", p.name, s.Do, m.seq, th.id, answer.Change, len(th.changes))
-	}
-}
-
-// mayChange is "" where the player may do that to a message that they see, else the code of
-// the refusal.
-func (g *play) mayChange(p *player, th *thread, m *utterance, kind im.ChangeKind) string {
-	own := m.sender == p.id
-	manages := kind == im.ChangeRecall && m.notice == "" && th.circle != nil && th.circle.manages(p.id)
-	switch {
-	case th.member(p.id) == nil: // who has left changes nothing any more
-		return "not_found"
-	case (kind == im.ChangeRecall || kind == im.ChangeEdit) && !own && !manages:
-		return "forbidden"
-	case m.recalled:
-		return "recalled"
-	case kind == im.ChangeEdit || kind == im.ChangeReact:
-		return g.may(p, th)
-	}
-	return ""
-}
-
-func (g *play) deleteMessages(p *player, th *thread, n int) {
-	m := g.pick(p, th, n)
-	if m == nil {
-		return
-	}
-	s := th.seats[p.id]
-	seqs := []im.Seq{m.seq}
-	if m.seq < th.top(s) {
-		seqs = append(seqs, m.seq+1)
-	}
-	g.must("delete messages", func() error { return p.http.DeleteMessages(context.Background(), th.id, seqs...) })
-	s.delete(seqs)
-	g.must("deletions", func() error { // what is deleted cannot be changed: from now on
-		d, err := p.http.Deletions(context.Background(), th.id, 0, 100)
-		if err == nil && len(d.Items) < len(s.gone) {
-			return &protocol.Error{Code: "not_deleted", Retryable: true}
-		}
-		return err
-	})
-}
-
-func (g *play) clear(p *player, th *thread, n int) {
-	s := th.seats[p.id]
-	if s == nil || th.top(s) == 0 {
-		return
-	}
-	upTo := 1 + im.Seq(n)%(th.top(s)+1)
-	g.must("delete a conversation", func() error {
-		_, err := p.http.DeleteConversation(context.Background(), th.id, upTo)
-		return err
-	})
-	if upTo = min(upTo, th.top(s)); upTo > s.floor {
-		s.floor, s.pinned, s.marked, s.draft = upTo, false, 0, ""
-		s.version++
-	}
-}
-
-func (g *play) settings(p *player, th *thread, n int) {
-	s := th.seats[p.id]
-	var ch protocol.ChangeSettings
-	on := n%2 == 0
-	var after seat
-	if s != nil {
-		after = *s
-	}
-	switch n / 2 % 5 {
-	case 0:
-		ch.Pinned, after.pinned = &on, on
-	case 1:
-		after.muted = 0
-		if on {
-			after.muted = im.MutedForever
-		}
-		ch.MutedUntil = &after.muted
-	case 2:
-		ch.MarkedUnread, after.marked = &on, 0
-		if on && s != nil {
-			after.marked = th.top(s) + 1
-		}
-	case 3:
-		var upTo im.Seq
-		if on && s != nil {
-			upTo = th.top(s)
-		}
-		ch.HiddenSeq, after.hidden = &upTo, upTo
-	case 4:
-		after.draft = []string{"", "half a tho", "half a thought"}[n/10%3]
-		ch.Draft = &after.draft
-	}
-	err := g.retry(func() error {
-		_, err := p.http.ChangeSettings(context.Background(), th.id, ch)
-		return err
-	})
-	switch {
-	case s == nil && codeOf(err) == "not_found":
-	case s == nil || err != nil:
-		failf("%s sets %d for %s: %v", p.name, n/2%5, th.id, err)
-	case after.pinned != s.pinned || after.muted != s.muted || after.marked != s.marked || after.hidden != s.hidden || after.draft != s.draft:
-		after.version++
-		*s = after
 	}
 }

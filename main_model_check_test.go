@@ -68,7 +68,7 @@ func rowOf(c protocol.Conversation, u im.UserID) row {
 		mentioned: c.MentionedSeq, deletions: c.Deletions, floor: c.FloorSeq, isHidden: c.Hidden, isMarked: c.MarkedUnread,
 	}
 	if c.Left {
-		r.change = 0
+		r.change, r.read = 0, min(r.read, r.last)
 	}
 	if c.Channel != nil {
 		r.name = c.Channel.GroupName + "/" + c.Channel.Name

@@ -202,6 +202,9 @@ func (d *gadget) check(w *world) string {
 	for _, th := range w.of(d.p.id) {
 		s := th.seats[d.p.id]
 		from, known := d.from[th.id]
+		if r, _ := th.row(d.p.id); !known && r.isHidden {
+			continue
+		}
 		if !known { // it learned of it later, and goes on from what was acked then
 			from = max(th.settled(s), s.joined)
 			if shown := d.shown[th.id]; len(shown) > 0 {

@@ -135,7 +135,7 @@ func (w *world) say(th *thread, m *utterance) {
 	}
 	m.seq, m.moment = th.last()+1, w.moment
 	th.said = append(th.said, m)
-	if s := th.seats[m.sender]; s != nil {
+	if s := th.member(m.sender); s != nil { // else taken before they were removed, and not theirs to see
 		s.read = max(s.read, m.seq)
 	}
 	for u, s := range th.seats {
@@ -324,7 +324,7 @@ func (th *thread) row(u im.UserID) (r row, ok bool) {
 	}
 	r.mentioned = th.mention(u, s)
 	if r.left { // nobody calls who has left, and what changes then is not theirs to know
-		r.change, r.mentioned = 0, 0
+		r.change, r.mentioned, r.read = 0, 0, min(r.read, top)
 	}
 	if th.circle == nil {
 		if peer := th.seats[th.low+th.high-u]; peer != nil {

@@ -162,13 +162,15 @@ type Records interface {
 // im.ErrPending where their membership is to change again.
 type Groups interface {
 	// CreateGroup with the ClientGroupID of one that its owner has made returns that one.
-	// Users that do not exist are im.ErrNotFound, one who has blocked the owner im.ErrBlocked.
+	// Users that do not exist are im.ErrNotFound, one who has blocked the owner im.ErrBlocked,
+	// one who takes messages from contacts only, and the owner is none, im.ErrNotContact.
 	CreateGroup(ctx context.Context, g im.NewGroup) (im.GroupChange, error)
 	UpdateGroup(ctx context.Context, actor im.UserID, g im.GroupID, p im.GroupPatch) (im.GroupChange, error)
 	// DissolveGroup is the owner's.
 	DissolveGroup(ctx context.Context, actor im.UserID, g im.GroupID) (im.GroupChange, error)
 	// AddMembers invites: admins may. Who is in it already is passed over. im.ErrBlocked
-	// for one who has blocked the actor, im.ErrNotFound for one who does not exist.
+	// for one who has blocked the actor, im.ErrNotContact for one who takes messages from
+	// contacts only, and the actor is none, im.ErrNotFound for one who does not exist.
 	AddMembers(ctx context.Context, actor im.UserID, g im.GroupID, users []im.UserID) (im.GroupChange, error)
 	// RemoveMember takes user out, or has the actor leave where they are the same; admins
 	// remove members, the owner also admins. The owner may not leave: im.ErrConflict.

@@ -9,14 +9,33 @@ import (
 )
 
 // AddMembers invites: admins may. Who is in it already is passed over. im.ErrNotFound
-// for one who is not there, im.ErrBlocked for one who has blocked the actor.
+// for one who is not there, im.ErrBlocked for one who has blocked the actor,
+// im.ErrNotContact for one who takes messages from contacts only and has not the actor
+// among them.
 func (db *DB) AddMembers(ctx context.Context, actor im.UserID, g im.GroupID, users []im.UserID) (im.GroupChange, error) {
 	return db.changeGroup(ctx, "add_members", actor, g, func(ctx context.Context, t *groupTx) error {
 		if err := t.manages(); err != nil {
 			return err
 		}
+		if err := t.mayBring(ctx, actor, users); err != nil {
+			return err
+		}
 		return t.join(ctx, actor, users...)
 	})
+}
+
+// mayBring says whether users would take messages from who brings them, without having
+// asked: a group is no way around that. Who is in it already is.
+func (t *groupTx) mayBring(ctx context.Context, actor im.UserID, users []im.UserID) error {
+	strangers, err := queryAll(ctx, t.tx, func(rows *sql.Rows) (u im.UserID, err error) { return u, rows.Scan(&u) },
+		"SELECT p.user_id FROM people p WHERE p.message_policy = 1 AND p.user_id <> ? AND p.user_id IN "+in(len(users))+
+			" AND NOT EXISTS (SELECT 1 FROM contacts c WHERE c.user_id = p.user_id AND c.peer_id = ? AND c.state = ?)"+
+			" AND NOT EXISTS (SELECT 1 FROM group_members m WHERE m.user_id = p.user_id AND m.group_id = ? AND m.state = ?)",
+		append(append([]any{actor}, anyOf(users)...), actor, stateContact, t.ID, memberIn)...)
+	if err == nil && len(strangers) > 0 {
+		err = im.ErrNotContact
+	}
+	return err
 }
 
 // join lets users in whom actor brings, or who come by themselves.

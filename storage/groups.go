@@ -12,7 +12,8 @@ import (
 // CreateGroup makes a group with its main channel. With the ClientGroupID of one that
 // its owner has made it returns that one, and what the log has not stored of its
 // beginning; im.ErrConflict where they are no longer in it. Users that are not there are
-// im.ErrNotFound, one who has blocked the owner im.ErrBlocked.
+// im.ErrNotFound, one who has blocked the owner im.ErrBlocked, one who takes messages
+// from contacts only, and the owner is none, im.ErrNotContact.
 func (db *DB) CreateGroup(ctx context.Context, n im.NewGroup) (change im.GroupChange, err error) {
 	ctx, done := db.begin(ctx, "create_group")
 	defer done(&err)
@@ -38,6 +39,9 @@ func (db *DB) CreateGroup(ctx context.Context, n im.NewGroup) (change im.GroupCh
 			}
 		}
 		if err := t.lockJoiners(ctx, n.Owner, users); err != nil {
+			return err
+		}
+		if err := t.mayBring(ctx, n.Owner, users); err != nil {
 			return err
 		}
 		if err := t.roomForMore(ctx, users); err != nil {

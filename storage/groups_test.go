@@ -93,6 +93,33 @@ func TestGroups(t *testing.T) {
 				}
 			}
 		},
+		"who takes messages from contacts only is brought in by those, and comes themselves": func(t *testing.T, db *DB) {
+			u := newUsers(t, db, 4)
+			g := newGroup(t, db, im.NewGroup{Owner: u[0], Members: u[3:], JoinPolicy: im.JoinOpen})
+			for _, shy := range u[1:] {
+				must(t, db.SetMessagePolicy(t.Context(), shy, im.MessagesFromContacts))
+			}
+			befriend(t, db, u[0], u[2])
+			for _, c := range []struct {
+				users []im.UserID
+				want  error
+			}{{u[1:], im.ErrNotContact}, {u[1:2], im.ErrNotContact}, {u[2:3], nil}, {u[3:], nil}} { // the last is in it already
+				if _, err := db.AddMembers(t.Context(), u[0], g.ID, c.users); !errors.Is(err, c.want) {
+					t.Errorf("%v: %v, want %v", c.users, err, c.want)
+				}
+			}
+			for _, c := range []struct {
+				users []im.UserID
+				want  error
+			}{{u[1:2], im.ErrNotContact}, {u[2:3], nil}} {
+				if _, err := db.CreateGroup(t.Context(), im.NewGroup{Owner: u[0], Members: c.users, Name: "x", JoinPolicy: im.JoinOpen}); !errors.Is(err, c.want) {
+					t.Errorf("create with %v: %v, want %v", c.users, err, c.want)
+				}
+			}
+			if change, _, err := db.AskToJoin(t.Context(), u[1], g.ID, ""); err != nil || change.Group.Members != 4 {
+				t.Errorf("by themselves: %+v, %v", change, err)
+			}
+		},
 		"changes are told to the main channel, and what is so already to nobody": testGroupNotices,
 		"who joins or leaves is told to all their channels": func(t *testing.T, db *DB) {
 			u := newUsers(t, db, 4)

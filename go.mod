@@ -2,6 +2,12 @@ module github.com/curlew-im/curlew
 
 go 1.26.0
 
+// What the stores and the browser tests keep here changes while packages are listed.
+ignore (
+	./data
+	node_modules
+)
+
 require (
 	filippo.io/edwards25519 v1.2.0 // indirect
 	github.com/alicebob/miniredis/v2 v2.40.0 // indirect

@@ -202,7 +202,7 @@ func (d *gadget) check(w *world) string {
 	for _, th := range w.of(d.p.id) {
 		s := th.seats[d.p.id]
 		from, known := d.from[th.id]
-		if r, _ := th.row(d.p.id); !known && r.isHidden {
+		if r, _ := th.row(d.p.id); r.isHidden { // a full sync leaves it out until something is said
 			continue
 		}
 		if !known { // it learned of it later, and goes on from what was acked then

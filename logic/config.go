@@ -37,10 +37,11 @@ type Config struct {
 	// MessagePolicy is who may send messages to whom: everyone (default) or contacts. A
 	// user may set the stricter for themselves. Backends and the system always may.
 	MessagePolicy im.MessagePolicy
-	// GroupsPerMinute bounds the groups that one user makes, GroupJoinsPerMinute those they
-	// ask to join, and GroupChangesPerMinute what else they change of groups (defaults 10,
-	// 20 and 120; negative: no bound). Each is a transaction under a group's lock, and a
-	// notice to everyone in it.
+	// GroupsPerMinute bounds the groups and channels that one user makes, of which all of
+	// their members keep a row for ever, GroupJoinsPerMinute the groups they ask to join,
+	// and GroupChangesPerMinute what else they change of groups (defaults 10, 20 and 120;
+	// negative: no bound). Each is a transaction under a group's lock, and a notice to
+	// everyone in it.
 	GroupsPerMinute       int
 	GroupJoinsPerMinute   int
 	GroupChangesPerMinute int

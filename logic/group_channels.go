@@ -22,7 +22,7 @@ func (s *Service) CreateChannel(ctx context.Context, who im.Identity, g im.Group
 		if n.Name, err = s.groupName(ctx, req.Name); err != nil {
 			return change, err
 		}
-		if err = s.mayChangeGroup(ctx, who); err != nil {
+		if err = s.mayAskGroups(ctx, "groups", who.User, s.cfg.GroupsPerMinute); err != nil {
 			return change, err
 		}
 		made, change, err = s.deps.Groups.CreateChannel(ctx, who.User, g, n)

@@ -83,7 +83,7 @@ var groupCalls = []struct {
 	}, "DecideJoin 7 3 9 false", "group_changes"},
 	{func(ctx context.Context, s *Service) (protocol.GroupChanged, error) {
 		return s.CreateChannel(ctx, annsPhone, team, protocol.CreateChannel{Name: "harbour", Private: true, Members: []im.UserID{bob, ann}})
-	}, "CreateChannel 7 3 {harbour true [9]}", "group_changes"},
+	}, "CreateChannel 7 3 {harbour true [9]}", "groups"},
 	{func(ctx context.Context, s *Service) (protocol.GroupChanged, error) {
 		return s.RenameChannel(ctx, annsPhone, team, harbour, "quay")
 	}, "RenameChannel 7 3 c4 quay", "group_changes"},

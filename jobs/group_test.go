@@ -271,8 +271,8 @@ func TestRoom_MentionsReachMembersAlone(t *testing.T) {
 		t.Error("a stranger has a state")
 	}
 	more(t, w, l, everyone)
-	if one, three := w.states[memberKey{"c5", 1}], w.states[memberKey{"c5", 3}]; one.LastMention != 0 || three.LastMention != 3 {
-		t.Errorf("marks %d, %d", one.LastMention, three.LastMention)
+	if one, three := w.states[memberKey{"c5", 1}], w.states[memberKey{"c5", 3}]; one.Mentioned() != 0 || three.Mentioned() != 3 { // one has read what they say
+		t.Errorf("marks %+v, %+v", one, three)
 	}
 }
 

@@ -149,7 +149,7 @@ func (r *raiser) moved(up *rise, d *send, m *im.Member) {
 			return
 		}
 		e.State.Leave = max(e.State.Leave, m.Leave)
-		e.State.LastMention = max(e.State.LastMention, up.mentions.of(m.User))
+		e.State.LastMention = max(e.State.LastMention, up.mention)
 		if d.room.now.merged && up.end != nil && up.end.LastMention < seq {
 			e.State.LastMention = max(e.State.LastMention, up.end.LastMention)
 		}

@@ -19,35 +19,10 @@ type rise struct {
 	id        im.MessageID
 	change    uint64
 	uncounted im.Seq
-	mentions  mentionsAll
+	mention   im.Seq // the last of all; also of who says it, who has read it
 	closed    im.Seq
 	all       bool           // everyone has been raised as a member of a merged channel
 	end       *im.ChannelEnd // as the table has it; read where somebody joins or leaves
-}
-
-// mentionsAll is the last message that mentions everyone, and the last one by somebody
-// else, since who says it is not mentioned.
-type mentionsAll struct {
-	seq, other im.Seq
-	by         im.UserID
-}
-
-func (m *mentionsAll) add(seq im.Seq, by im.UserID) {
-	switch {
-	case seq > m.seq && by != m.by:
-		m.seq, m.by, m.other = seq, by, m.seq
-	case seq > m.seq:
-		m.seq = seq
-	case by != m.by:
-		m.other = max(m.other, seq)
-	}
-}
-
-func (m *mentionsAll) of(u im.UserID) im.Seq {
-	if u == m.by {
-		return m.other
-	}
-	return m.seq
 }
 
 // raise raises for one member what everyone is raised to, and returns the entry.
@@ -60,8 +35,8 @@ func (up *rise) raise(r *raiser, m im.RosterMember) *im.UserRaise {
 	if up.uncounted >= m.First {
 		st.LastUncounted = max(st.LastUncounted, up.uncounted)
 	}
-	if seq := up.mentions.of(m.User); seq >= m.First {
-		st.LastMention = max(st.LastMention, seq)
+	if up.mention >= m.First {
+		st.LastMention = max(st.LastMention, up.mention)
 	}
 	st.LastChange = max(st.LastChange, up.change)
 	return e
@@ -112,7 +87,7 @@ func (s *strand) raiseRoom(ctx context.Context, r *raiser, up *rise, d *send) er
 		}
 	}
 	if d.task.About.MentionsAll {
-		up.mentions.add(seq, sender)
+		up.mention = max(up.mention, seq)
 	}
 	for _, u := range d.task.About.Mentions {
 		if u == sender || !d.room.now.sees(u, seq) {
@@ -137,7 +112,7 @@ func (s *strand) raiseRooms(ctx context.Context, r *raiser, rs *rises) error {
 		if now.merged {
 			r.p.Ends = append(r.p.Ends, im.ChannelEnd{
 				Conversation: up.conv, LastSeq: up.seq, LastID: up.id, LastChange: up.change,
-				LastUncounted: up.uncounted, LastMention: up.mentions.seq, Closed: up.closed,
+				LastUncounted: up.uncounted, LastMention: up.mention, Closed: up.closed,
 			})
 			continue
 		}

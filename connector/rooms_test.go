@@ -283,6 +283,22 @@ func TestRooms_AnInterruptedSubscriptionAsksForEverybody(t *testing.T) {
 	two.quiet()
 }
 
+// The notice that lets somebody in was published to no one, and the node has never heard
+// of the channel: it finds out all the same.
+func TestRooms_WhoWasLetInUnheardIsFoundInTurn(t *testing.T) {
+	b := start(t, byDefault, unlimited())
+	b.dir.joins("c1", 1, 1)
+	one, two := b.connected(1, "d"), b.connected(2, "d")
+	b.dir.joins("c1", 5, 2) // unheard
+	b.rooms.doubtShard(1)
+	b.rooms.doubtShard(2)
+	two.expect(nudged)
+	b.publish(says("c1", 6, 5, "six"))
+	one.expect("six")
+	two.expect("six")
+	one.quiet()
+}
+
 func TestRooms_AskForManyInQuestionsOf500(t *testing.T) {
 	b := start(t, byDefault, unlimited())
 	const n = 1100

@@ -139,6 +139,7 @@ func (s *Server) Run(ctx context.Context) error {
 	own.Go(func() { s.presence.run(work) })
 	own.Go(func() { s.rooms.run(work) })
 	own.Go(func() { s.rooms.sweep(work) })
+	own.Go(func() { s.rooms.recheck(work) })
 	rooms.Go(func() { s.rooms.keep(entered) })
 	routing.Go(func() { s.routing.run(routed) })
 	s.pusher.subscribed(ctx)

@@ -311,6 +311,7 @@ func (g *play) mirrors(p *player) string {
 		got.name = want.name // a new name of the group is told in its main channel
 		if want.left {       // of how what they have seen changes after that they are not told
 			got.lastMessage, want.lastMessage = "", ""
+			got.unread, want.unread = 0, 0 // nor of a recall
 		}
 		if diff := differ("by sync", got, want); diff != "" {
 			return diff

@@ -157,7 +157,11 @@ func (d *gadget) see(m im.Message) {
 	if d.view[m.Conversation] == nil {
 		d.view[m.Conversation] = make(map[im.Seq]im.Message)
 	}
-	if old, ok := d.view[m.Conversation][m.Seq]; !ok || old.Change <= m.Change {
+	old, ok := d.view[m.Conversation][m.Seq]
+	if old.Deleted { // the push of a change does not know whose eyes it is for
+		m.Delete()
+	}
+	if !ok || old.Change <= m.Change {
 		d.view[m.Conversation][m.Seq] = m
 	}
 }

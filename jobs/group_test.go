@@ -281,8 +281,8 @@ func TestRoom_WhoHasLeftIsRaisedAndToldNothingMore(t *testing.T) {
 	more(t, w, l, leaves("c5", 2, 1))
 	w.pushed = nil
 	late := text("c5", 1, 1)                // accepted before the removal
-	more(t, w, l, late, ack("c5", 1, 3, 3)) // a receipt holds up to the leave
-	if st := w.states[memberKey{"c5", 1}]; st.LastSeq != 2 || st.Leave != 2 || st.Read != 2 || st.Delivered != 2 {
+	more(t, w, l, late, ack("c5", 1, 3, 3)) // a receipt holds up to the leave, what they say they have read
+	if st := w.states[memberKey{"c5", 1}]; st.LastSeq != 2 || st.Leave != 2 || st.Read != 3 || st.Delivered != 2 {
 		t.Errorf("projected %+v", st)
 	}
 	for _, d := range w.frames(protocol.PushMessage) {

@@ -108,14 +108,7 @@ func (s *strand) moves(ctx context.Context, b *batch) ([]move, error) {
 		if !d.task.AdvanceRead || d.fate != stored && d.fate != duplicate {
 			continue
 		}
-		if d.room != nil && !d.room.now.sees(d.key.Sender, d.ref.Seq) {
-			// They have left: before it had its place, or since.
-			if top, err := s.topInRoom(ctx, d.conv, d.key.Sender, d.ref.Seq); err != nil {
-				return nil, err
-			} else if top < d.ref.Seq {
-				continue
-			}
-		}
+		// Also of who has left before it had its place: what they said last, they have read.
 		raise(d.conv, d.key.Sender, 0, d.ref.Seq, nil)
 	}
 	for _, rc := range b.receipts.list {

@@ -172,7 +172,7 @@ func (s *simulation) channelModel(conv im.ConversationID) (members map[im.UserID
 			if u.row.In() && (slices.Contains(task.Send.About.Mentions, id) || task.Send.About.MentionsAll) && id != key.Sender {
 				u.mention = seq
 			}
-			if u.row.In() && id == key.Sender && task.Send.AdvanceRead {
+			if id == key.Sender && task.Send.AdvanceRead {
 				u.read = max(u.read, seq)
 			}
 		}

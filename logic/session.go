@@ -196,7 +196,7 @@ func (s *Service) digest(ctx context.Context, u im.UserID, since *im.Position) (
 	pong.Position, pong.StartOver, pong.HasMore = changes.Position, changes.Void, changes.HasMore
 	for _, st := range changes.States {
 		pong.Conversations = append(pong.Conversations, protocol.Digest{
-			ConversationID: st.Conversation, LastSeq: st.Top(), LastChange: st.LastChange, ReadSeq: st.Read,
+			ConversationID: st.Conversation, LastSeq: st.Top(), LastChange: st.LastChange, ReadSeq: min(st.Read, st.Top()),
 			FloorSeq: st.Floor, SettingsVersion: st.Settings.Version, Deletions: st.Deletions,
 		})
 	}

@@ -176,7 +176,7 @@ func (s *Service) rows(ctx context.Context, u im.UserID, states []im.Conversatio
 			LastSeq:        st.Top(),
 			LastChange:     st.LastChange,
 			DeliveredSeq:   st.Delivered,
-			ReadSeq:        st.Read,
+			ReadSeq:        min(st.Read, st.Top()),
 			Unread:         st.Unread,
 			PeerDelivered:  st.PeerDelivered,
 			PeerRead:       st.PeerRead,

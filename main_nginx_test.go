@@ -168,19 +168,15 @@ func TestNginx_ConnectorsKilledUnderLoad(t *testing.T) {
 		t.Skip("no nginx: scripts/services tools installs it on Debian")
 	}
 	s := devtest.Start(t)
-	bridge := ports.Free(t)
-	startEngine(t, s, roles(configs.RoleLogic, configs.RoleJobs), func(c *configs.Config) { c.Logic.GRPC.Listen = bridge })
+	between := bridge(ports.Free(t))
+	between.engine(t, s, configs.RoleLogic, configs.RoleJobs)
 	face := func(at string) *engine {
 		return startEngine(t, s, roles(configs.RoleAPI), func(c *configs.Config) {
 			c.API.Listen, c.API.TrustedProxies = at, []string{"127.0.0.1"}
 		})
 	}
 	sockets := func() *child {
-		c := newChild(t, s, map[string]string{
-			"roles": string(configs.RoleConnector), "connector.upstream.addresses": bridge, "connector.trusted_proxies": "127.0.0.1",
-		})
-		c.start()
-		return c
+		return between.connector(t, s, map[string]string{"connector.trusted_proxies": "127.0.0.1"})
 	}
 	ports := [2]string{ports.Free(t), ports.Free(t)}
 	faces, nodes := [2]*engine{face(ports[0]), face(ports[1])}, [2]*child{sockets(), sockets()}

@@ -205,14 +205,10 @@ func TestPresence_KilledConnectorsUsersAreOfflineWithin30s(t *testing.T) {
 		t.Skip("a connector in a process of its own needs real stores")
 	}
 	s := devtest.Start(t)
-	bridge := ports.Free(t)
-	apart := func(c *configs.Config) {
-		c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = bridge, []string{bridge}
-	}
-	face := startEngine(t, s, apart, roles(configs.RoleLogic, configs.RoleAPI, configs.RoleJobs))
-	sockets := startEngine(t, s, apart, roles(configs.RoleConnector))
-	dies := newChild(t, s, map[string]string{"roles": "connector", "connector.upstream.addresses": bridge})
-	dies.start()
+	between := bridge(ports.Free(t))
+	face := between.engine(t, s, configs.RoleLogic, configs.RoleAPI, configs.RoleJobs)
+	sockets := between.engine(t, s, configs.RoleConnector)
+	dies := between.connector(t, s, nil)
 	p := enrol(t, face.http, sockets.socket, "ada", "bob")
 	ada, bob := p[0], p[1]
 	acquainted(t, ada, bob)
@@ -336,13 +332,10 @@ func TestDevices_PolicyLeavesTheNewestOnAnyNode(t *testing.T) {
 func TestRevocation_EndsSocketsThoughTheKickIsLost(t *testing.T) {
 	t.Parallel()
 	s := devtest.Start(t)
-	bridge := ports.Free(t)
-	apart := func(c *configs.Config) {
-		c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = bridge, []string{bridge}
-	}
+	between := bridge(ports.Free(t))
 	near := startEngine(t, s)
-	startEngine(t, s, apart, roles(configs.RoleLogic, configs.RoleJobs))
-	far := startEngine(t, s, apart, roles(configs.RoleConnector))
+	between.engine(t, s, configs.RoleLogic, configs.RoleJobs)
+	far := between.engine(t, s, configs.RoleConnector)
 	ada := enrol(t, near.http, near.socket, "ada")[0]
 	stays := ada.wire("phone")
 	tablet := ada.wire("tablet")

@@ -143,10 +143,10 @@ func TestRoles_KilledUnderLoad(t *testing.T) {
 		t.Skip("roles in processes of their own need real stores")
 	}
 	s := devtest.Start(t)
-	bridge := ports.Free(t)
+	between := ports.Free(t)
 	role := func(r configs.Role) *child {
 		c := newChild(t, s, map[string]string{
-			"roles": string(r), "logic.grpc.listen": bridge, "connector.upstream.addresses": bridge,
+			"roles": string(r), "logic.grpc.listen": between, "connector.upstream.addresses": between,
 			"storage.max_open": "8",
 		})
 		c.start()
@@ -170,12 +170,8 @@ func TestRoles_KilledUnderLoad(t *testing.T) {
 func TestRoles_ApartTalk(t *testing.T) {
 	t.Parallel()
 	s := devtest.Start(t)
-	bridge := ports.Free(t)
-	at := func(r configs.Role) *engine {
-		return startEngine(t, s, roles(r), func(c *configs.Config) {
-			c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = bridge, []string{bridge}
-		})
-	}
+	between := bridge(ports.Free(t))
+	at := func(r configs.Role) *engine { return between.engine(t, s, r) }
 	at(configs.RoleJobs)
 	at(configs.RoleJobs)
 	at(configs.RoleLogic)

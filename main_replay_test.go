@@ -20,14 +20,9 @@ func TestReplay_ExcerptOverTwoConnectors(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	s := devtest.Start(t)
-	bridge := ports.Free(t)
-	at := func(r ...configs.Role) *engine {
-		return startEngine(t, s, roles(r...), func(c *configs.Config) {
-			c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = bridge, []string{bridge}
-		})
-	}
-	core := at(configs.RoleJobs, configs.RoleLogic, configs.RoleAPI)
-	sockets := at(configs.RoleConnector).socket + "," + at(configs.RoleConnector).socket
+	between := bridge(ports.Free(t))
+	core := between.engine(t, s, configs.RoleJobs, configs.RoleLogic, configs.RoleAPI)
+	sockets := between.engine(t, s, configs.RoleConnector).socket + "," + between.engine(t, s, configs.RoleConnector).socket
 	for _, mode := range []string{"direct", "groups"} {
 		cmd := exec.CommandContext(t.Context(), command, "-mode", mode, "-data", "scripts/replay/testdata",
 			"-addr", core.http, "-socket", sockets, "-key", devtest.ServerKeyID+":"+devtest.ServerKeySecret)

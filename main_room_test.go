@@ -126,14 +126,10 @@ func TestRooms_KilledConnectorIsSwept(t *testing.T) {
 		t.Skip("a connector in a process of its own needs real stores")
 	}
 	s := devtest.Start(t)
-	bridge := ports.Free(t)
-	apart := func(c *configs.Config) {
-		c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = bridge, []string{bridge}
-	}
-	near := startEngine(t, s, apart, roles(configs.RoleLogic, configs.RoleAPI, configs.RoleJobs))
-	stays := startEngine(t, s, apart, roles(configs.RoleConnector))
-	dies := newChild(t, s, map[string]string{"roles": "connector", "connector.upstream.addresses": bridge})
-	dies.start()
+	between := bridge(ports.Free(t))
+	near := between.engine(t, s, configs.RoleLogic, configs.RoleAPI, configs.RoleJobs)
+	stays := between.engine(t, s, configs.RoleConnector)
+	dies := between.connector(t, s, nil)
 	p := enrol(t, near.http, stays.socket, "ada", "bob", "cal")
 	ada, bob := p[0], p[1]
 	c := ada.found("the choir", im.JoinClosed, p[1:]...).MainChannelID

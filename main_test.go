@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -94,6 +95,27 @@ func startSteps(t *testing.T, s *devtest.Stack, steps func(string) error, change
 // roles makes an engine play only some.
 func roles(r ...configs.Role) func(*configs.Config) {
 	return func(c *configs.Config) { c.Roles = r }
+}
+
+// bridge is where the engines of a test that decide listen for its connectors.
+type bridge string
+
+// engine runs an App that plays only some roles, and meets the others over the bridge.
+func (b bridge) engine(t *testing.T, s *devtest.Stack, r ...configs.Role) *engine {
+	t.Helper()
+	return startEngine(t, s, roles(r...), func(c *configs.Config) {
+		c.Logic.GRPC.Listen, c.Connector.Upstream.Addresses = string(b), []string{string(b)}
+	})
+}
+
+// connector starts one in a process of its own.
+func (b bridge) connector(t *testing.T, s *devtest.Stack, more map[string]string) *child {
+	t.Helper()
+	settings := map[string]string{"roles": string(configs.RoleConnector), "connector.upstream.addresses": string(b)}
+	maps.Copy(settings, more)
+	c := newChild(t, s, settings)
+	c.start()
+	return c
 }
 
 // answers says whether url answers 200.

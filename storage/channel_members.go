@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"database/sql"
-	"slices"
 
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -84,14 +83,7 @@ func (db *DB) AddToChannel(ctx context.Context, actor im.UserID, g im.GroupID, c
 		if err != nil {
 			return err
 		}
-		users := slices.DeleteFunc(slices.Clone(users), func(u im.UserID) bool {
-			if seats[u].in {
-				t.again = append(t.again, seats[u].moved)
-			}
-			return seats[u].in
-		})
-		slices.Sort(users)
-		users = slices.Compact(users)
+		users := t.newcomers(users, func(u im.UserID) (bool, uint64) { return seats[u].in, seats[u].moved })
 		if len(users) == 0 {
 			return nil
 		}
@@ -123,8 +115,8 @@ func (t *groupTx) seatsSettled(ctx context.Context, c im.ConversationID, users [
 }
 
 // RemoveFromChannel takes a member out of a private channel: admins may members, the
-// owner also admins, and everyone themselves. im.ErrConflict of a public one. Who is not in it stays out, without a
-// notice.
+// owner also admins, and everyone themselves. im.ErrConflict of a public one. Who is not
+// in it stays out, without a notice.
 func (db *DB) RemoveFromChannel(ctx context.Context, actor im.UserID, g im.GroupID, c im.ConversationID, user im.UserID) (im.GroupChange, error) {
 	return db.changeGroup(ctx, "remove_from_channel", actor, g, func(ctx context.Context, t *groupTx) error {
 		ch, err := t.channel(ctx, c)

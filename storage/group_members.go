@@ -44,14 +44,7 @@ func (t *groupTx) join(ctx context.Context, actor im.UserID, users ...im.UserID)
 	if err != nil {
 		return err
 	}
-	users = slices.DeleteFunc(slices.Clone(users), func(u im.UserID) bool {
-		if seats[u].in {
-			t.again = append(t.again, seats[u].moved)
-		}
-		return seats[u].in
-	})
-	slices.Sort(users)
-	users = slices.Compact(users)
+	users = t.newcomers(users, func(u im.UserID) (bool, uint64) { return seats[u].in, seats[u].moved })
 	if len(users) == 0 {
 		return nil
 	}
@@ -90,6 +83,20 @@ func (t *groupTx) join(ctx context.Context, actor im.UserID, users ...im.UserID)
 		t.tell(c, notice, im.Membership{Join: users, History: t.HistoryVisible})
 	}
 	return err
+}
+
+// newcomers are those of users who are not in it already, in order and each once; of the
+// others it remembers by which change they came.
+func (t *groupTx) newcomers(users []im.UserID, seat func(im.UserID) (in bool, moved uint64)) []im.UserID {
+	users = slices.DeleteFunc(slices.Clone(users), func(u im.UserID) bool {
+		in, moved := seat(u)
+		if in {
+			t.again = append(t.again, moved)
+		}
+		return in
+	})
+	slices.Sort(users)
+	return slices.Compact(users)
 }
 
 // lockJoiners keeps users from joining other groups and from blocking meanwhile:

@@ -167,12 +167,3 @@ func (t *groupTx) finish(ctx context.Context) (im.GroupChange, error) {
 	}
 	return im.GroupChange{Group: t.Group, Ops: t.ops}, err
 }
-
-// anyOf makes arguments of a list.
-func anyOf[T any](list []T) []any {
-	args := make([]any, len(list))
-	for i, v := range list {
-		args[i] = v
-	}
-	return args
-}

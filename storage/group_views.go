@@ -44,6 +44,15 @@ func (db *DB) groupView(ctx context.Context, viewer im.UserID, g im.GroupID) (v 
 	return found[0], nil
 }
 
+// ownView is groupView for who is in the group: im.ErrNotFound for others.
+func (db *DB) ownView(ctx context.Context, viewer im.UserID, g im.GroupID) (im.GroupView, error) {
+	v, err := db.groupView(ctx, viewer, g)
+	if err == nil && v.Role == "" {
+		err = im.ErrNotFound
+	}
+	return v, err
+}
+
 // addChannels fills in the channels that viewer, who is in the groups, sees of them.
 func (db *DB) addChannels(ctx context.Context, viewer im.UserID, views []im.GroupView) error {
 	if len(views) == 0 {
@@ -95,18 +104,15 @@ const groupsOfQuery = "SELECT " + groupColumns + ", m.role, m.muted_until FROM g
 func (db *DB) GroupMembers(ctx context.Context, viewer im.UserID, g im.GroupID, after im.UserID, limit int) (all []im.GroupMember, more bool, err error) {
 	ctx, done := db.begin(ctx, "group_members")
 	defer done(&err)
-	v, err := db.groupView(ctx, viewer, g)
-	if err == nil && v.Role == "" {
-		err = im.ErrNotFound
-	}
-	if err != nil {
+	if _, err := db.ownView(ctx, viewer, g); err != nil {
 		return nil, false, err
 	}
-	return db.groupMembers(ctx, g, after, limit)
+	return db.groupMembers(ctx, groupMembersQuery, uint64(g), after, limit)
 }
 
-func (db *DB) groupMembers(ctx context.Context, g im.GroupID, after im.UserID, limit int) ([]im.GroupMember, bool, error) {
-	all, err := queryAll(ctx, db.r, scanGroupMember, groupMembersQuery, g, memberIn, after, limit+1)
+// groupMembers is a page of those of a group or, by the other query, of a channel.
+func (db *DB) groupMembers(ctx context.Context, query string, of uint64, after im.UserID, limit int) ([]im.GroupMember, bool, error) {
+	all, err := queryAll(ctx, db.r, scanGroupMember, query, of, memberIn, after, limit+1)
 	all, more := page(all, limit)
 	return all, more, err
 }
@@ -130,10 +136,7 @@ func scanGroupMember(rows *sql.Rows) (m im.GroupMember, err error) {
 func (db *DB) ChannelMembers(ctx context.Context, viewer im.UserID, g im.GroupID, c im.ConversationID, after im.UserID, limit int) (all []im.GroupMember, more bool, err error) {
 	ctx, done := db.begin(ctx, "channel_members")
 	defer done(&err)
-	v, err := db.groupView(ctx, viewer, g)
-	if err == nil && v.Role == "" {
-		err = im.ErrNotFound
-	}
+	v, err := db.ownView(ctx, viewer, g)
 	if err != nil {
 		return nil, false, err
 	}
@@ -146,12 +149,10 @@ func (db *DB) ChannelMembers(ctx context.Context, viewer im.UserID, g im.GroupID
 	case i < 0:
 		return nil, false, im.ErrNotFound
 	case !views[0].Channels[i].Private:
-		return db.groupMembers(ctx, g, after, limit)
+		return db.groupMembers(ctx, groupMembersQuery, uint64(g), after, limit)
 	}
 	number, _ := c.Channel()
-	all, err = queryAll(ctx, db.r, scanGroupMember, channelMembersQuery, number, memberIn, after, limit+1)
-	all, more = page(all, limit)
-	return all, more, err
+	return db.groupMembers(ctx, channelMembersQuery, number, after, limit)
 }
 
 // ChannelInfos names channels, also those that are no more; unknown ones are left out.

@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"database/sql"
-	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -186,42 +185,38 @@ func quoteBytes(b *strings.Builder, p []byte) {
 }
 
 func insertUncounted(ctx context.Context, q querier, rows []im.Message) error {
-	var args []any
-	for _, m := range rows {
+	var seqs []im.UncountedSeq
+	for i := range rows {
+		m := &rows[i]
 		switch m.Uncounted {
 		case im.UncountedForSender:
-			args = append(args, m.Conversation, m.Seq, m.Sender.ID)
+			seqs = append(seqs, im.UncountedSeq{Conversation: m.Conversation, Seq: m.Seq, User: m.Sender.ID})
 		case im.UncountedForAll:
-			args = append(args, m.Conversation, m.Seq, im.SystemUser)
+			seqs = append(seqs, im.UncountedSeq{Conversation: m.Conversation, Seq: m.Seq, User: im.SystemUser})
 		}
 	}
-	for part := range slices.Chunk(args, 3*insertRows) {
-		query := repeat("INSERT INTO uncounted (conversation, seq, user_id) VALUES ", "(?, ?, ?)", ", ", len(part)/3, "")
-		if _, err := q.ExecContext(ctx, query, part...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return insertAll(ctx, q, "INSERT INTO uncounted (conversation, seq, user_id) VALUES ", 3, len(seqs), "",
+		func(args []any, i int) []any { return append(args, seqs[i].Conversation, seqs[i].Seq, seqs[i].User) })
 }
 
 // insertMentions notes who is mentioned, user 0 for all; the sender's own name is not.
 func insertMentions(ctx context.Context, q querier, rows []im.Message) error {
-	var args []any
+	type mention struct {
+		user im.UserID
+		in   *im.Message
+	}
+	var all []mention
 	for i := range rows {
-		if rows[i].MentionsAll {
-			args = append(args, im.SystemUser, rows[i].Conversation, rows[i].Seq)
+		m := &rows[i]
+		if m.MentionsAll {
+			all = append(all, mention{im.SystemUser, m})
 		}
-		for _, u := range rows[i].Mentions {
-			if u != rows[i].Sender.ID {
-				args = append(args, u, rows[i].Conversation, rows[i].Seq)
+		for _, u := range m.Mentions {
+			if u != m.Sender.ID {
+				all = append(all, mention{u, m})
 			}
 		}
 	}
-	for part := range slices.Chunk(args, 3*insertRows) {
-		query := repeat("INSERT INTO mentions (user_id, conversation, seq) VALUES ", "(?, ?, ?)", ", ", len(part)/3, "")
-		if _, err := q.ExecContext(ctx, query, part...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return insertAll(ctx, q, "INSERT INTO mentions (user_id, conversation, seq) VALUES ", 3, len(all), "",
+		func(args []any, i int) []any { return append(args, all[i].user, all[i].in.Conversation, all[i].in.Seq) })
 }

@@ -213,22 +213,6 @@ func packAbout(a *im.About) ([]byte, error) {
 	return b, nil
 }
 
-// insertAll inserts n rows of width values, in statements of insertRows.
-func insertAll(ctx context.Context, q querier, head string, width, n int, end string, row func(args []any, i int) []any) error {
-	marks := in(width)
-	for from := 0; from < n; from += insertRows {
-		to := min(from+insertRows, n)
-		args := make([]any, 0, width*(to-from))
-		for i := from; i < to; i++ {
-			args = row(args, i)
-		}
-		if _, err := q.ExecContext(ctx, repeat(head, marks, ", ", to-from, end), args...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // HideMessages deletes messages for one user and gives each a number, the next of the
 // user's in the conversation. It returns all of them by number, those deleted before
 // with the number they have; nothing where the user is not in the conversation.

@@ -88,9 +88,7 @@ func (db *DB) Reactors(ctx context.Context, p im.Place, reaction string, after u
 		return r, rows.Scan(&r.User, &r.Change)
 	}, "SELECT user_id, change_no FROM reactions WHERE conversation = ? AND seq = ? AND reaction = ? AND change_no > ? ORDER BY change_no LIMIT ?",
 		p.Conversation, p.Seq, reaction, after, limit+1)
-	if len(all) > limit {
-		all, more = all[:limit], true
-	}
+	all, more = page(all, limit)
 	return all, more, err
 }
 
@@ -100,9 +98,7 @@ func (db *DB) Deletions(ctx context.Context, u im.UserID, c im.ConversationID, a
 	defer done(&err)
 	all, err = queryAll(ctx, db.r, scanHidden,
 		"SELECT seq, deletion FROM deleted WHERE user_id = ? AND conversation = ? AND deletion > ? ORDER BY deletion LIMIT ?", u, c, after, limit+1)
-	if len(all) > limit {
-		all, more = all[:limit], true
-	}
+	all, more = page(all, limit)
 	return all, more, err
 }
 

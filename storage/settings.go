@@ -153,7 +153,7 @@ func (db *DB) pin(ctx context.Context, tx *sql.Tx, u im.UserID, on bool, r *sett
 	case s.PinnedAt > 0:
 		return nil
 	}
-	if _, err := db.lockUsers(ctx, tx, u, u); err != nil {
+	if _, err := db.lockUsers(ctx, tx, u); err != nil {
 		return err
 	}
 	var pinned int

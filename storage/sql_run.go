@@ -93,3 +93,36 @@ func execOne(ctx context.Context, q querier, query string, args ...any) (bool, e
 	n, err := res.RowsAffected()
 	return n == 1, err
 }
+
+// insertAll inserts n rows of width values, in statements of insertRows.
+func insertAll(ctx context.Context, q querier, head string, width, n int, end string, row func(args []any, i int) []any) error {
+	marks := in(width)
+	for from := 0; from < n; from += insertRows {
+		to := min(from+insertRows, n)
+		args := make([]any, 0, width*(to-from))
+		for i := from; i < to; i++ {
+			args = row(args, i)
+		}
+		if _, err := q.ExecContext(ctx, repeat(head, marks, ", ", to-from, end), args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// page cuts what was read beyond the limit to see whether there is more.
+func page[T any](all []T, limit int) ([]T, bool) {
+	if len(all) > limit {
+		return all[:limit], true
+	}
+	return all, false
+}
+
+// anyOf makes arguments of a list.
+func anyOf[T any](list []T) []any {
+	args := make([]any, len(list))
+	for i, v := range list {
+		args[i] = v
+	}
+	return args
+}

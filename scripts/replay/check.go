@@ -2,53 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/logic/im"
 )
-
-// settleTime is how long a fact may take to be right once everything is quiet. The
-// contract says 2 s (G8); the rest is for a machine that is busy elsewhere.
-const settleTime = 20 * time.Second
-
-// manyWrong is after how many that have not become right the rest is not waited for.
-const manyWrong = 20
-
-// result is the line that the replay ends with.
-type result struct {
-	mu                                   sync.Mutex // guards the counts
-	sent, stored                         int
-	lost, doubled, misordered            int
-	unreadWrong, listWrong, offlineWrong int
-
-	groups                              bool // the rest counts
-	leaked, receiptsWrong, membersWrong int
-}
-
-func (r *result) faults() int {
-	return r.lost + r.doubled + r.misordered + r.unreadWrong + r.listWrong + r.offlineWrong +
-		r.leaked + r.receiptsWrong + r.membersWrong
-}
-
-func (r *result) String() string {
-	s := fmt.Sprintf("sent=%d stored=%d lost=%d doubled=%d misordered=%d unread_wrong=%d list_wrong=%d offline_wrong=%d",
-		r.sent, r.stored, r.lost, r.doubled, r.misordered, r.unreadWrong, r.listWrong, r.offlineWrong)
-	if r.groups {
-		s += fmt.Sprintf(" leaked=%d receipts_wrong=%d members_wrong=%d", r.leaked, r.receiptsWrong, r.membersWrong)
-	}
-	return s
-}
-
-func (r *result) add(count *int, n int) {
-	r.mu.Lock()
-	*count += n
-	r.mu.Unlock()
-}
 
 // check lets everyone return and pull, and compares what they find with the model.
 func (r *replay) check(ctx context.Context) (*result, error) {
@@ -293,22 +253,8 @@ func (r *replay) checkList(ctx context.Context, res *result, p *person, mine []*
 			return err
 		}
 	}
-	read := func() (items []protocol.Conversation, total uint64, err error) {
-		for before := ""; ; {
-			var page protocol.Conversations
-			err = again(ctx, func() (err error) { page, err = p.http.Conversations(ctx, before, 100); return err })
-			if err != nil {
-				return nil, 0, err
-			}
-			items, total = append(items, page.Items...), page.UnreadTotal
-			if !page.HasMore {
-				return items, total, nil
-			}
-			before = page.Next
-		}
-	}
 	if err := r.settles(ctx, &res.listWrong, res, p, func() (string, error) {
-		items, _, err := read()
+		items, _, err := p.list(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -326,7 +272,7 @@ func (r *replay) checkList(ctx context.Context, res *result, p *person, mine []*
 		return err
 	}
 	return r.settles(ctx, &res.unreadWrong, res, p, func() (string, error) {
-		items, total, err := read()
+		items, total, err := p.list(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -363,25 +309,9 @@ func (r *replay) checkHistory(ctx context.Context, res *result, th *thread) erro
 			res.add(&res.misordered, 1)
 		}
 	}
-	reader := th.sent[0].from
-	var items []im.Message
-	for after := im.Seq(0); ; {
-		var page protocol.Page
-		err := again(ctx, func() (err error) {
-			page, err = reader.http.History(ctx, protocol.History{ConversationID: th.id, AfterSeq: &after, Limit: 100})
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		items = append(items, page.Items...)
-		if !page.HasMore {
-			break
-		}
-		if len(page.Items) == 0 {
-			return errors.New("a page says there is more and is empty")
-		}
-		after = page.Items[len(page.Items)-1].Seq
+	items, err := th.sent[0].from.history(ctx, th.id)
+	if err != nil {
+		return err
 	}
 	seen := map[im.MessageID]bool{}
 	for i, m := range items {
@@ -398,29 +328,4 @@ func (r *replay) checkHistory(ctx context.Context, res *result, th *thread) erro
 	res.add(&res.doubled, doubled)
 	res.add(&res.lost, lost)
 	return nil
-}
-
-// settles asks until look finds nothing wrong, or the time for that is over: then the
-// count goes up by one and what is wrong is logged.
-func (r *replay) settles(ctx context.Context, count *int, res *result, p *person, look func() (wrong string, err error)) error {
-	deadline := time.Now().Add(settleTime)
-	for {
-		wrong, err := look()
-		if err != nil || wrong == "" {
-			return err
-		}
-		res.mu.Lock()
-		many := *count >= manyWrong
-		res.mu.Unlock()
-		if many || time.Now().After(deadline) {
-			r.log.Warn("not as the model says", "user", p.nick, "wrong", wrong)
-			res.add(count, 1)
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(250 * time.Millisecond):
-		}
-	}
 }

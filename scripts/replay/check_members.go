@@ -27,22 +27,6 @@ func (g *groupReplay) checkGroupList(ctx context.Context, res *result, models ma
 	}
 	last := func(r row) im.MessageID { return r.m.places[r.m.top(r.s)-1].id }
 	slices.SortFunc(want, func(a, b row) int { return cmp.Compare(last(b), last(a)) })
-	var items []protocol.Conversation
-	var total uint64
-	read := func() error {
-		items = nil
-		for before := ""; ; {
-			var page protocol.Conversations
-			if err := again(ctx, func() (err error) { page, err = who.http.Conversations(ctx, before, 100); return err }); err != nil {
-				return err
-			}
-			items, total = append(items, page.Items...), page.UnreadTotal
-			if !page.HasMore {
-				return nil
-			}
-			before = page.Next
-		}
-	}
 	for _, part := range []struct {
 		count *int
 		wrong func(r row, it protocol.Conversation) string
@@ -67,7 +51,8 @@ func (g *groupReplay) checkGroupList(ctx context.Context, res *result, models ma
 		}},
 	} {
 		if err := g.settles(ctx, part.count, res, who.person, func() (string, error) {
-			if err := read(); err != nil {
+			items, total, err := who.list(ctx)
+			if err != nil {
 				return "", err
 			}
 			if len(items) != len(want) {

@@ -97,6 +97,7 @@ func runGroups(ctx context.Context, o options, log *slog.Logger) (*result, error
 	}
 	g := &groupReplay{replay: newReplay(o, nicks, nil, log), script: script,
 		speakers: map[string]*speaker{}}
+	g.readOf = groupReads
 	if err := g.enrol(ctx); err != nil {
 		return nil, fmt.Errorf("upsert speakers: %w", err)
 	}
@@ -118,13 +119,7 @@ func runGroups(ctx context.Context, o options, log *slog.Logger) (*result, error
 
 // send makes the group and plays all files at the same time, each in its order.
 func (g *groupReplay) send(ctx context.Context) error {
-	reading, stop := context.WithCancel(ctx)
-	var readers sync.WaitGroup
-	defer readers.Wait()
-	defer stop()
-	for range workers {
-		readers.Go(func() { g.readAll(reading) })
-	}
+	defer g.reading(ctx)()
 	g.lives = ctx
 	g.owner.life.Lock()
 	g.owner.appear(g.lives, g.wantRead)
@@ -155,17 +150,6 @@ func (g *groupReplay) send(ctx context.Context) error {
 	}
 	g.log.Info("all sent", "stored", g.stored.Load())
 	return nil
-}
-
-func (g *groupReplay) readAll(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case read := <-g.reads:
-			read(ctx)
-		}
-	}
 }
 
 func (g *groupReplay) report(ctx context.Context) {
@@ -289,15 +273,4 @@ func (g *groupReplay) storedAll(ctx context.Context, r *room, but int) error {
 		g.stored.Add(1)
 	}
 	return nil
-}
-
-// wantRead lets somebody read up to some of what arrives.
-func (g *groupReplay) wantRead(p *person, c im.ConversationID, s im.Seq) {
-	if (uint64(s)*2654435761+uint64(p.id()))%groupReads != 0 {
-		return
-	}
-	select {
-	case g.reads <- func(ctx context.Context) { _ = again(ctx, func() error { return p.readUpTo(ctx, c, s) }) }:
-	default:
-	}
 }

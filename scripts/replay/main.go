@@ -37,7 +37,7 @@ func main() {
 	flag.StringVar(&o.socket, "socket", "", "socket addresses, separated by commas; devices take turns over them (default: as the engine's page is told)")
 	flag.StringVar(&o.key, "key", os.Getenv("CURLEW_SERVER_KEY"), "server key, id:secret (default: $CURLEW_SERVER_KEY, else ./data/server.key)")
 	flag.IntVar(&o.limit, "limit", 0, "replay only the first N messages (0: all); of groups, of each file as many")
-	flag.Uint64Var(&o.seed, "seed", 1, "seed of who comes and goes when")
+	flag.Uint64Var(&o.seed, "seed", 1, "seed of who comes and goes when; of direct")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 
-	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/logic/im"
 )
 
@@ -80,7 +78,7 @@ func (m *model) delivered(who *speaker, s span) bounds {
 // learn reads a channel's history, holds it against what was done, and is the model of
 // all that follows.
 func (g *groupReplay) learn(ctx context.Context, res *result, r *room) (*model, error) {
-	items, err := g.wholeHistory(ctx, r.id)
+	items, err := g.owner.history(ctx, r.id)
 	if err != nil {
 		return nil, err
 	}
@@ -183,26 +181,6 @@ func (m *model) apply(o *op) {
 		if all := m.spans[s]; len(all) > 0 {
 			all[len(all)-1].last = o.seq
 		}
-	}
-}
-
-func (g *groupReplay) wholeHistory(ctx context.Context, c im.ConversationID) (items []im.Message, err error) {
-	for after := im.Seq(0); ; {
-		var page protocol.Page
-		if err := again(ctx, func() (err error) {
-			page, err = g.owner.http.History(ctx, protocol.History{ConversationID: c, AfterSeq: &after, Limit: 100})
-			return err
-		}); err != nil {
-			return nil, err
-		}
-		items = append(items, page.Items...)
-		if !page.HasMore {
-			return items, nil
-		}
-		if len(page.Items) == 0 {
-			return nil, errors.New("a page says there is more and is empty")
-		}
-		after = page.Items[len(page.Items)-1].Seq
 	}
 }
 

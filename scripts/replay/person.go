@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/curlew-im/curlew/api/protocol"
@@ -111,4 +112,40 @@ func (p *person) readUpTo(ctx context.Context, c im.ConversationID, s im.Seq) er
 	p.acked[c] = max(p.acked[c], s) // read implies delivered
 	p.mu.Unlock()
 	return nil
+}
+
+// list is the person's whole conversation list, and how much it says is unread in all.
+func (p *person) list(ctx context.Context) (items []protocol.Conversation, total uint64, err error) {
+	for before := ""; ; {
+		var page protocol.Conversations
+		if err := again(ctx, func() (err error) { page, err = p.http.Conversations(ctx, before, 100); return err }); err != nil {
+			return nil, 0, err
+		}
+		items, total = append(items, page.Items...), page.UnreadTotal
+		if !page.HasMore {
+			return items, total, nil
+		}
+		before = page.Next
+	}
+}
+
+// history is a whole conversation as the person sees it.
+func (p *person) history(ctx context.Context, c im.ConversationID) (items []im.Message, err error) {
+	for after := im.Seq(0); ; {
+		var page protocol.Page
+		if err := again(ctx, func() (err error) {
+			page, err = p.http.History(ctx, protocol.History{ConversationID: c, AfterSeq: &after, Limit: 100})
+			return err
+		}); err != nil {
+			return nil, err
+		}
+		items = append(items, page.Items...)
+		if !page.HasMore {
+			return items, nil
+		}
+		if len(page.Items) == 0 {
+			return nil, errors.New("a page says there is more and is empty")
+		}
+		after = page.Items[len(page.Items)-1].Seq
+	}
 }

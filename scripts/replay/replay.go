@@ -52,6 +52,7 @@ type replay struct {
 	threads map[im.ConversationID]*thread
 	posts   []*post
 	reads   chan func(context.Context)
+	readOf  uint64 // of so many messages shown one is read up to
 	stored  atomic.Int64
 }
 
@@ -64,6 +65,7 @@ func newReplay(o options, speakers []string, lines []line, log *slog.Logger) *re
 		people:  make(map[string]*person, len(speakers)),
 		threads: make(map[im.ConversationID]*thread),
 		reads:   make(chan func(context.Context), readWaiting),
+		readOf:  2,
 	}
 	for _, nick := range speakers {
 		p := &person{
@@ -129,22 +131,7 @@ func (r *replay) enrol(ctx context.Context) error {
 // send plays the log. A conversation's next message goes out when its last one was
 // accepted, so the log's order is the order to be found.
 func (r *replay) send(ctx context.Context) error {
-	reading, stop := context.WithCancel(ctx)
-	var readers sync.WaitGroup
-	defer readers.Wait()
-	defer stop()
-	for range workers {
-		readers.Go(func() {
-			for {
-				select {
-				case <-reading.Done():
-					return
-				case read := <-r.reads:
-					read(reading)
-				}
-			}
-		})
-	}
+	defer r.reading(ctx)()
 	for _, p := range r.order {
 		if r.rand.IntN(2) == 0 {
 			p.comeOnline(ctx, r.wantRead)
@@ -235,9 +222,28 @@ func (r *replay) await(ctx context.Context, p *post) error {
 	return nil
 }
 
-// wantRead lets the person read about half of what arrives.
+// reading has workers carry out the reads that are wanted; stop waits for their end.
+func (r *replay) reading(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var readers sync.WaitGroup
+	for range workers {
+		readers.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case read := <-r.reads:
+					read(ctx)
+				}
+			}
+		})
+	}
+	return func() { cancel(); readers.Wait() }
+}
+
+// wantRead lets the person read up to some of what arrives.
 func (r *replay) wantRead(p *person, c im.ConversationID, s im.Seq) {
-	if (uint64(s)*2654435761+uint64(p.id()))%2 == 0 {
+	if (uint64(s)*2654435761+uint64(p.id()))%r.readOf != 0 {
 		return
 	}
 	select {

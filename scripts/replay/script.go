@@ -52,8 +52,9 @@ type groupScript struct {
 }
 
 // readScript reads every *.log of dir; what is said in it are the messages of readLogs,
-// of each file at most perFile (0: all). People are the same in all files by their nick, but who takes part in a renaming
-// is somebody of that file alone: a name is then theirs for a while only.
+// of each file at most perFile (0: all). People are the same in all files by their nick,
+// but who takes part in a renaming is somebody of that file alone: a name is then theirs
+// for a while only.
 func readScript(dir fs.FS, perFile int) (*groupScript, error) {
 	names, err := fs.Glob(dir, "*.log")
 	if err != nil {

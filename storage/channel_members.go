@@ -16,14 +16,14 @@ type channelSeat struct {
 func (t *groupTx) channelSeats(ctx context.Context, c im.ConversationID, users ...im.UserID) (map[im.UserID]channelSeat, error) {
 	seats := make(map[im.UserID]channelSeat, len(users))
 	number, _ := c.Channel()
-	_, err := queryAll(ctx, t.tx, func(rows *sql.Rows) (struct{}, error) {
+	err := queryEach(ctx, t.tx, func(rows *sql.Rows) error {
 		var u im.UserID
 		var state int
 		var s channelSeat
 		err := rows.Scan(&u, &state, &s.moved)
 		s.in = state == memberIn
 		seats[u] = s
-		return struct{}{}, err
+		return err
 	}, "SELECT user_id, state, moved FROM channel_members WHERE channel = ? AND user_id IN "+in(len(users)), append([]any{number}, anyOf(users)...)...)
 	return seats, err
 }

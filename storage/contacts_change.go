@@ -185,10 +185,12 @@ func (db *DB) otherSide(ctx context.Context, u im.UserID, id im.ContactRequestID
 }
 
 func findRequest(ctx context.Context, q querier, id im.ContactRequestID) (from, to im.UserID, accepted bool, err error) {
-	found, err := queryAll(ctx, q, func(rows *sql.Rows) (struct{}, error) {
-		return struct{}{}, rows.Scan(&from, &to, &accepted)
+	found := false
+	err = queryEach(ctx, q, func(rows *sql.Rows) error {
+		found = true
+		return rows.Scan(&from, &to, &accepted)
 	}, "SELECT from_id, to_id, accepted FROM contact_requests WHERE id = ?", id)
-	if err == nil && len(found) == 0 {
+	if err == nil && !found {
 		err = im.ErrNotFound
 	}
 	return from, to, accepted, err

@@ -151,14 +151,8 @@ func (x *Index) rebuildEnds(ctx context.Context, gen im.Generation, convs []im.C
 
 // packEnd is an end as lua/end.lua takes it.
 func packEnd(e *im.ChannelEnd) string {
-	b := make([]byte, 0, 96)
-	for i, n := range [endFields]uint64{uint64(e.LastSeq), uint64(e.LastID), e.LastChange, uint64(e.LastUncounted), uint64(e.LastMention), uint64(e.Closed)} {
-		if i > 0 {
-			b = append(b, ' ')
-		}
-		b = strconv.AppendUint(b, n, 10)
-	}
-	return string(b)
+	all := [endFields]uint64{uint64(e.LastSeq), uint64(e.LastID), e.LastChange, uint64(e.LastUncounted), uint64(e.LastMention), uint64(e.Closed)}
+	return string(appendNumbers(make([]byte, 0, 96), all[:]))
 }
 
 // unpackEnd reads what lua/end.lua keeps.

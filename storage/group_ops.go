@@ -30,12 +30,12 @@ func (t *groupTx) notice(ctx context.Context, kind im.NoticeKind, actor im.UserI
 	users = users[:min(len(users), im.MaxNoticeNames)]
 	named := append([]im.UserID{actor}, users...)
 	names := make(map[im.UserID]string, len(named))
-	_, err := queryAll(ctx, t.tx, func(rows *sql.Rows) (struct{}, error) {
+	err := queryEach(ctx, t.tx, func(rows *sql.Rows) error {
 		var u im.UserID
 		var name string
 		err := rows.Scan(&u, &name)
 		names[u] = name
-		return struct{}{}, err
+		return err
 	}, "SELECT id, nickname FROM users WHERE id IN "+in(len(named)), anyOf(named)...)
 	n.Actor = &im.NoticeUser{ID: actor, Nickname: names[actor]}
 	for _, u := range users {

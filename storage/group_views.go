@@ -64,7 +64,7 @@ func (db *DB) addChannels(ctx context.Context, viewer im.UserID, views []im.Grou
 		at[v.ID] = i
 		args = append(args, v.ID)
 	}
-	_, err := queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+	err := queryEach(ctx, db.r, func(rows *sql.Rows) error {
 		var n uint64
 		var ch im.Channel
 		var member bool
@@ -73,7 +73,7 @@ func (db *DB) addChannels(ctx context.Context, viewer im.UserID, views []im.Grou
 		if v := &views[at[ch.Group]]; !ch.Private || member || v.Role.Manages() {
 			v.Channels = append(v.Channels, ch)
 		}
-		return struct{}{}, err
+		return err
 	}, "SELECT c.id, c.group_id, c.name, c.private, c.created_at,"+
 		" EXISTS (SELECT 1 FROM channel_members m WHERE m.user_id = ? AND m.channel = c.id AND m.state = ?)"+
 		" FROM channels c WHERE c.removed = 0 AND c.group_id IN "+in(len(views))+" ORDER BY c.group_id, c.id", args...)
@@ -167,13 +167,13 @@ func (db *DB) ChannelInfos(ctx context.Context, convs []im.ConversationID) (info
 		}
 	}
 	for part := range slices.Chunk(numbers, findKeys) {
-		_, err := queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+		err := queryEach(ctx, db.r, func(rows *sql.Rows) error {
 			var n, main uint64
 			var i im.ChannelInfo
 			err := rows.Scan(&n, &i.Group, &i.Name, &i.Private, &i.Removed, &i.CreatedAt, &i.GroupName, &i.GroupAvatar, &main)
 			i.ID, i.GroupMain = im.ChannelConversation(n), im.ChannelConversation(main)
 			infos[i.ID] = i
-			return struct{}{}, err
+			return err
 		}, "SELECT c.id, c.group_id, c.name, c.private, c.removed <> 0 OR g.dissolved <> 0, c.created_at, g.name, g.avatar, g.main_channel"+
 			" FROM channels c JOIN chat_groups g ON g.id = c.group_id WHERE c.id IN "+in(len(part)), part...)
 		if err != nil {

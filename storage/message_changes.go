@@ -83,12 +83,12 @@ func (db *DB) lastChanges(ctx context.Context, keys []im.ChangeKey) (map[im.Conv
 		for i, c := range part {
 			args[i] = db.d.key(string(c))
 		}
-		_, err := queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+		err := queryEach(ctx, db.r, func(rows *sql.Rows) error {
 			var c im.ConversationID
 			var n uint64
 			err := rows.Scan(&c, &n)
 			last[c] = n
-			return struct{}{}, err
+			return err
 		}, repeat(db.d.lastChanges, db.d.lastsRow, db.d.rowJoin, len(part), db.d.lastChangesEnd), args...)
 		if err != nil {
 			return nil, err
@@ -104,14 +104,14 @@ func (db *DB) findChanges(ctx context.Context, keys []im.ChangeKey) (map[im.Chan
 		for _, k := range part {
 			args = append(args, k.Conversation, k.Actor, k.ClientChangeID)
 		}
-		_, err := queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+		err := queryEach(ctx, db.r, func(rows *sql.Rows) error {
 			var k im.ChangeKey
 			var ref im.ChangeRef
 			var hash sql.RawBytes
 			err := rows.Scan(&k.Conversation, &k.Actor, &k.ClientChangeID, &ref.Change, &ref.Seq, &ref.Outcome, &hash)
 			copy(ref.Hash[:], hash)
 			found[k] = ref
-			return struct{}{}, err
+			return err
 		}, repeat(findChanges, findChange, " OR ", len(part), ""), args...)
 		if err != nil {
 			return nil, err
@@ -270,12 +270,8 @@ func (db *DB) HideMessages(ctx context.Context, h im.Hide) (hidden []im.Hidden, 
 }
 
 func hiddenAmong(ctx context.Context, q querier, u im.UserID, c im.ConversationID, seqs []im.Seq) ([]im.Hidden, error) {
-	args := make([]any, 0, 2+len(seqs))
-	args = append(args, u, c)
-	for _, s := range seqs {
-		args = append(args, s)
-	}
-	return queryAll(ctx, q, scanHidden, "SELECT seq, deletion FROM deleted WHERE user_id = ? AND conversation = ? AND seq IN "+in(len(seqs)), args...)
+	return queryAll(ctx, q, scanHidden, "SELECT seq, deletion FROM deleted WHERE user_id = ? AND conversation = ? AND seq IN "+in(len(seqs)),
+		append([]any{u, c}, anyOf(seqs)...)...)
 }
 
 func scanHidden(rows *sql.Rows) (h im.Hidden, err error) { return h, rows.Scan(&h.Seq, &h.Deletion) }

@@ -65,12 +65,12 @@ func (db *DB) SetMessagePolicy(ctx context.Context, u im.UserID, policy im.Messa
 // do not deadlock.
 func (db *DB) lockUsers(ctx context.Context, tx *sql.Tx, users ...im.UserID) (map[im.UserID]bool, error) {
 	active := make(map[im.UserID]bool, len(users))
-	_, err := queryAll(ctx, tx, func(rows *sql.Rows) (struct{}, error) {
+	err := queryEach(ctx, tx, func(rows *sql.Rows) error {
 		var u im.UserID
 		var state int
 		err := rows.Scan(&u, &state)
 		active[u] = state == userActive
-		return struct{}{}, err
+		return err
 	}, "SELECT id, state FROM users WHERE id IN "+in(len(users))+" ORDER BY id"+db.d.forUpdate, anyOf(users)...)
 	return active, err
 }

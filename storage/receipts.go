@@ -31,7 +31,7 @@ func (db *DB) ReceiptCounts(ctx context.Context, c im.ConversationID, seqs []im.
 	if err != nil || len(counts) == 0 {
 		return nil, err
 	}
-	_, err = queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+	err = queryEach(ctx, db.r, func(rows *sql.Rows) error {
 		var u im.UserID
 		var joined, leave, delivered, read im.Seq
 		err := rows.Scan(&u, &joined, &leave, &delivered, &read)
@@ -48,7 +48,7 @@ func (db *DB) ReceiptCounts(ctx context.Context, c im.ConversationID, seqs []im.
 				n.Read++
 			}
 		}
-		return struct{}{}, err
+		return err
 	}, "SELECT user_id, joined_seq, leave_seq, delivered_seq, read_seq FROM members WHERE conversation = ?", c)
 	return counts, err
 }

@@ -28,7 +28,7 @@ func (db *DB) Rosters(ctx context.Context, convs []im.ConversationID) (rosters m
 	defer done(&err)
 	rosters = make(map[im.ConversationID]im.Roster, len(convs))
 	for part := range slices.Chunk(convs, findKeys) {
-		_, err := queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+		err := queryEach(ctx, db.r, func(rows *sql.Rows) error {
 			var c im.ConversationID
 			var version im.Seq
 			var merged bool
@@ -40,7 +40,7 @@ func (db *DB) Rosters(ctx context.Context, convs []im.ConversationID) (rosters m
 				r.Members = append(r.Members, m)
 			}
 			rosters[c] = r
-			return struct{}{}, err
+			return err
 		}, rostersQuery+in(len(part))+" ORDER BY k.id, m.user_id", anyOf(part)...)
 		if err != nil {
 			return nil, err
@@ -64,12 +64,12 @@ func (db *DB) RoomsOf(ctx context.Context, users []im.UserID) (rooms map[im.User
 	defer done(&err)
 	rooms = make(map[im.UserID][]im.Room)
 	for part := range slices.Chunk(users, findKeys) {
-		_, err := queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+		err := queryEach(ctx, db.r, func(rows *sql.Rows) error {
 			var u im.UserID
 			var r im.Room
 			err := rows.Scan(&u, &r.Conversation, &r.Version, &r.First)
 			rooms[u] = append(rooms[u], r)
-			return struct{}{}, err
+			return err
 		}, roomsQuery+in(len(part)), anyOf(part)...)
 		if err != nil {
 			return nil, err
@@ -87,14 +87,14 @@ func (db *DB) RoomMembers(ctx context.Context, c im.ConversationID, users []im.U
 	}
 	ctx, done := db.begin(ctx, "room_members")
 	defer done(&err)
-	_, err = queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+	err = queryEach(ctx, db.r, func(rows *sql.Rows) error {
 		var u im.UserID
 		var from im.Seq
 		err := rows.Scan(&version, &u, &from)
 		if u != 0 {
 			first[u] = from
 		}
-		return struct{}{}, err
+		return err
 	}, roomMembersQuery+in(len(users))+" WHERE k.id = ?", append(anyOf(users), c)...)
 	return version, first, err
 }
@@ -105,11 +105,11 @@ func (db *DB) MembersAmong(ctx context.Context, c im.ConversationID, users []im.
 	defer done(&err)
 	among = make(map[im.UserID]bool, len(users))
 	for part := range slices.Chunk(users, insertRows) {
-		_, err := queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+		err := queryEach(ctx, db.r, func(rows *sql.Rows) error {
 			var u im.UserID
 			err := rows.Scan(&u)
 			among[u] = true
-			return struct{}{}, err
+			return err
 		}, "SELECT user_id FROM members WHERE conversation = ? AND leave_seq <= joined_seq AND user_id IN "+in(len(part)), append([]any{c}, anyOf(part)...)...)
 		if err != nil {
 			return nil, err
@@ -134,11 +134,11 @@ func (db *DB) ChannelEnds(ctx context.Context, convs []im.ConversationID) (ends 
 	defer done(&err)
 	ends = make(map[im.ConversationID]im.ChannelEnd, len(convs))
 	for part := range slices.Chunk(convs, findKeys) {
-		_, err := queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+		err := queryEach(ctx, db.r, func(rows *sql.Rows) error {
 			var e im.ChannelEnd
 			err := rows.Scan(&e.Conversation, &e.LastSeq, &e.LastID, &e.LastChange, &e.LastUncounted, &e.LastMention, &e.Closed)
 			ends[e.Conversation] = e
-			return struct{}{}, err
+			return err
 		}, db.d.endsQuery()+in(len(part)), anyOf(part)...)
 		if err != nil {
 			return nil, err

@@ -184,19 +184,14 @@ func (db *DB) Drafts(ctx context.Context, u im.UserID, convs []im.ConversationID
 	defer done(&err)
 	drafts = make(map[im.ConversationID]im.Draft, len(convs))
 	for part := range slices.Chunk(convs, findKeys) {
-		args := make([]any, 1, len(part)+1)
-		args[0] = u
-		for _, c := range part {
-			args = append(args, c)
-		}
-		_, err := queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+		err := queryEach(ctx, db.r, func(rows *sql.Rows) error {
 			var c im.ConversationID
 			var d im.Draft
 			err := rows.Scan(&c, &d.Text, &d.Device, &d.ChangedAt)
 			drafts[c] = d
-			return struct{}{}, err
+			return err
 		}, "SELECT conversation, draft, draft_device, draft_at FROM conversation_settings"+
-			" WHERE user_id = ? AND draft_at > 0 AND conversation IN "+in(len(part)), args...)
+			" WHERE user_id = ? AND draft_at > 0 AND conversation IN "+in(len(part)), append([]any{u}, anyOf(part)...)...)
 		if err != nil {
 			return nil, err
 		}

@@ -198,14 +198,8 @@ func addSettings(hash []string, gen im.Generation, all map[im.ConversationID]im.
 }
 
 func packSettings(s im.Settings) string {
-	b := make([]byte, 0, 96)
-	for i, n := range [settingsFields]uint64{s.Version, uint64(s.PinnedAt), uint64(s.MutedUntil), uint64(s.Marked), uint64(s.Hidden), uint64(s.DraftAt)} {
-		if i > 0 {
-			b = append(b, ' ')
-		}
-		b = strconv.AppendUint(b, n, 10)
-	}
-	return string(b)
+	all := [settingsFields]uint64{s.Version, uint64(s.PinnedAt), uint64(s.MutedUntil), uint64(s.Marked), uint64(s.Hidden), uint64(s.DraftAt)}
+	return string(appendNumbers(make([]byte, 0, 96), all[:]))
 }
 
 // unpackSettings returns errUntrusted for what packSettings did not make; "" is none.
@@ -214,15 +208,8 @@ func unpackSettings(packed string) (s im.Settings, err error) {
 		return s, nil
 	}
 	var n [settingsFields]uint64
-	rest, more := packed, true
-	for i := range n {
-		var word string
-		if word, rest, more = strings.Cut(rest, " "); word == "" || more != (i < settingsFields-1) {
-			return s, fmt.Errorf("%w: settings %q", errUntrusted, packed)
-		}
-		if n[i], err = strconv.ParseUint(word, 10, 64); err != nil {
-			return s, fmt.Errorf("%w: settings %q", errUntrusted, packed)
-		}
+	if count, ok := unpackNumbers(n[:], packed); !ok || count != len(n) {
+		return s, fmt.Errorf("%w: settings %q", errUntrusted, packed)
 	}
 	return im.Settings{Version: n[0], PinnedAt: int64(n[1]), MutedUntil: int64(n[2]), Marked: im.Seq(n[3]), Hidden: im.Seq(n[4]), DraftAt: int64(n[5])}, nil
 }

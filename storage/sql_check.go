@@ -117,11 +117,11 @@ func (db *DB) variables(ctx context.Context) (values map[string]string, err erro
 	ctx, done := db.begin(ctx, "variables")
 	defer done(&err)
 	values = make(map[string]string)
-	_, err = queryAll(ctx, db.r, func(rows *sql.Rows) (struct{}, error) {
+	err = queryEach(ctx, db.r, func(rows *sql.Rows) error {
 		var name, value string
 		err := rows.Scan(&name, &value)
 		values[name] = value
-		return struct{}{}, err
+		return err
 	}, "SHOW GLOBAL VARIABLES")
 	if err != nil {
 		return nil, err

@@ -62,20 +62,30 @@ func (e *commitError) Unwrap() error { return e.cause }
 
 // queryAll runs a query and collects what scan makes of each row.
 func queryAll[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+	var all []T
+	err := queryEach(ctx, q, func(rows *sql.Rows) error {
+		v, err := scan(rows)
+		if err == nil {
+			all = append(all, v)
+		}
+		return err
+	}, query, args...)
+	return all, err
+}
+
+// queryEach runs a query and has scan take each row; the first error of it ends that.
+func queryEach(ctx context.Context, q querier, scan func(*sql.Rows) error, query string, args ...any) error {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
-	var all []T
 	for rows.Next() {
-		v, err := scan(rows)
-		if err != nil {
-			return nil, err
+		if err := scan(rows); err != nil {
+			return err
 		}
-		all = append(all, v)
 	}
-	return all, rows.Err()
+	return rows.Err()
 }
 
 // querier is a pool or a transaction.

@@ -24,7 +24,6 @@ const (
 // packState is a state as the hash keeps it: decimal numbers.
 func packState(s im.ConversationState) string {
 	var buf [224]byte
-	b := buf[:0]
 	all := [packedChannel]uint64{
 		uint64(s.LastSeq), uint64(s.LastID), s.LastChange, uint64(s.Read), uint64(s.Delivered),
 		uint64(s.Join), uint64(s.Leave), uint64(s.Floor),
@@ -39,13 +38,18 @@ func packState(s im.ConversationState) string {
 	if isChannel(s.Conversation) {
 		n = packedChannel
 	}
-	for i, v := range all[:n] {
+	return string(appendNumbers(buf[:0], all[:n]))
+}
+
+// appendNumbers writes what unpackNumbers reads.
+func appendNumbers(b []byte, all []uint64) []byte {
+	for i, v := range all {
 		if i > 0 {
 			b = append(b, ' ')
 		}
 		b = strconv.AppendUint(b, v, 10)
 	}
-	return string(b)
+	return b
 }
 
 // isChannel is what lua/raise.lua goes by.

@@ -118,18 +118,14 @@ func (db *DB) upsert(ctx context.Context, tx *sql.Tx, wanted map[string]im.Exter
 func (db *DB) byExternal(ctx context.Context, q querier, ids []string, lock string) (map[string]im.Profile, error) {
 	found := make(map[string]im.Profile, len(ids))
 	for part := range slices.Chunk(ids, insertRows) {
-		args := make([]any, len(part))
-		for i, id := range part {
-			args[i] = id
-		}
-		_, err := queryAll(ctx, q, func(rows *sql.Rows) (struct{}, error) {
+		err := queryEach(ctx, q, func(rows *sql.Rows) error {
 			var p im.Profile
 			var id string
 			err := rows.Scan(&id, &p.ID, &p.Handle, &p.Nickname, &p.Avatar)
 			found[id] = p
-			return struct{}{}, err
+			return err
 		}, "SELECT external_id, id, handle, nickname, avatar FROM users WHERE external_id IN "+in(len(part))+
-			" ORDER BY external_id"+lock, args...)
+			" ORDER BY external_id"+lock, anyOf(part)...)
 		if err != nil {
 			return nil, err
 		}

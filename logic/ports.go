@@ -95,8 +95,11 @@ type Index interface {
 	ListOnly(ctx context.Context, u im.UserID, only im.ListFilter, before im.MessageID, limit int) (im.ListPage, error)
 	// Changes returns what moved since a position, at most limit conversations.
 	Changes(ctx context.Context, u im.UserID, since im.Position, limit int) (im.Changes, error)
-	// State is one conversation of the user; im.ErrNotFound where they are not in it.
+	// State is one conversation of the user, without the unread count; im.ErrNotFound
+	// where they are not in it.
 	State(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error)
+	// Row is State with the unread count.
+	Row(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error)
 	// Offline lists the sources with undelivered messages, newest first, at most limit.
 	Offline(ctx context.Context, u im.UserID, limit int) (sources []im.OfflineSource, degraded bool, err error)
 	// UnreadTotal is over the whole list.

@@ -218,7 +218,7 @@ func TestConversation_OneRow(t *testing.T) {
 		} else {
 			got = row.Peer.Handle
 		}
-		if got != want || err == nil && (row.ConversationID != c || (row.LastMessage != nil) != (c == "d7-9")) {
+		if got != want || err == nil && (row.Unread == 1) != (c == "d7-9") || err == nil && (row.ConversationID != c || (row.LastMessage != nil) != (c == "d7-9")) {
 			t.Errorf("%s: got %s, want %s: %+v, %v", c, got, want, row, err)
 		}
 	}

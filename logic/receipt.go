@@ -60,13 +60,19 @@ func (s *Service) moveCursors(ctx context.Context, who im.Identity, c im.Convers
 // state is the user's view of one conversation of theirs; im.ErrNotFound where it is
 // not, or nothing was said in it yet.
 func (s *Service) state(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
+	return s.stateBy(ctx, u, c, s.deps.Index.State)
+}
+
+// stateBy is state as one of the index's questions answers it.
+func (s *Service) stateBy(ctx context.Context, u im.UserID, c im.ConversationID,
+	ask func(context.Context, im.UserID, im.ConversationID) (im.ConversationState, error)) (im.ConversationState, error) {
 	_, channel := c.Channel()
 	if _, mine := c.Peer(u); !mine && !channel {
 		return im.ConversationState{}, im.ErrNotFound
 	}
 	ctx, cancel := s.within(ctx)
 	defer cancel()
-	state, err := s.deps.Index.State(ctx, u, c)
+	state, err := ask(ctx, u, c)
 	if err != nil {
 		return state, fmt.Errorf("state of %s: %w", c, storeError(err))
 	}

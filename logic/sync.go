@@ -117,7 +117,7 @@ func (s *Service) Conversations(ctx context.Context, who im.Identity, only im.Li
 // Conversation returns one row of the list; a one-to-one conversation in which nobody
 // has spoken yet is an empty one.
 func (s *Service) Conversation(ctx context.Context, who im.Identity, c im.ConversationID) (protocol.Conversation, error) {
-	state, err := s.state(ctx, who.User, c)
+	state, err := s.stateBy(ctx, who.User, c, s.deps.Index.Row)
 	if isNotFound(err) {
 		state.Conversation = c
 		err = s.members.MayOpen(ctx, who.User, c)

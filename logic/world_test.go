@@ -220,7 +220,13 @@ func (w *world) Changes(ctx context.Context, _ im.UserID, since im.Position, _ i
 	return w.changes, err
 }
 
-func (w *world) State(ctx context.Context, _ im.UserID, c im.ConversationID) (im.ConversationState, error) {
+func (w *world) State(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
+	st, err := w.Row(ctx, u, c)
+	st.Unread = 0
+	return st, err
+}
+
+func (w *world) Row(ctx context.Context, _ im.UserID, c im.ConversationID) (im.ConversationState, error) {
 	if err := w.called(ctx, "State"); err != nil {
 		return im.ConversationState{}, err
 	}

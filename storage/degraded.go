@@ -39,17 +39,17 @@ func (x *Index) statesFromRecord(ctx context.Context, u im.UserID) ([]im.Convers
 	return all, nil
 }
 
-func (x *Index) stateFromRecord(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
+func (x *Index) stateFromRecord(ctx context.Context, u im.UserID, c im.ConversationID, unread bool) (im.ConversationState, error) {
 	leave, err := x.enterFallback(ctx)
 	if err != nil {
 		return im.ConversationState{}, err
 	}
 	defer leave()
 	s, err := x.record.UserState(ctx, u, c)
-	if err != nil {
-		return im.ConversationState{}, err
+	if err == nil && unread {
+		err = x.countFromRecord(ctx, u, &s)
 	}
-	return s, x.countFromRecord(ctx, u, &s)
+	return s, err
 }
 
 func (x *Index) countFromRecord(ctx context.Context, u im.UserID, s *im.ConversationState) error {

@@ -173,14 +173,24 @@ func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, 
 	return page, all, gen, err
 }
 
-// State is one conversation of the user.
+// State is one conversation of the user, without the unread count: a receipt and a
+// typing notice ask for it, and the count may take another round trip.
 func (x *Index) State(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
+	return x.state(ctx, u, c, false)
+}
+
+// Row is State with the unread count.
+func (x *Index) Row(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
+	return x.state(ctx, u, c, true)
+}
+
+func (x *Index) state(ctx context.Context, u im.UserID, c im.ConversationID, unread bool) (im.ConversationState, error) {
 	all, gen, degraded, err := x.states(ctx, "state", u, []im.ConversationID{c})
 	if err != nil {
 		return im.ConversationState{}, err
 	}
 	if degraded {
-		return x.stateFromRecord(ctx, u, c)
+		return x.stateFromRecord(ctx, u, c, unread)
 	}
 	if _, found := all[c]; !found {
 		return im.ConversationState{}, im.ErrNotFound
@@ -188,8 +198,10 @@ func (x *Index) State(ctx context.Context, u im.UserID, c im.ConversationID) (im
 	if _, _, err := x.layEnds(ctx, gen, all); err != nil {
 		return im.ConversationState{}, err
 	}
-	if err := x.fillUnread(ctx, u, gen, all); err != nil {
-		return im.ConversationState{}, err
+	if unread {
+		if err := x.fillUnread(ctx, u, gen, all); err != nil {
+			return im.ConversationState{}, err
+		}
 	}
 	return all[c], nil
 }

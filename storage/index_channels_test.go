@@ -253,7 +253,7 @@ func TestIndex_MergedChannelRaisesOnlyItsEnd(t *testing.T) {
 			t.Errorf("bob's state became %s", after)
 		}
 		agree(t, x, f, ann, bob, eve)
-		st, err := x.State(t.Context(), bob, "c1")
+		st, err := x.Row(t.Context(), bob, "c1")
 		if err != nil || st.Unread != 20 || st.LastSeq != 21 || st.Mentioned() != 21 {
 			t.Errorf("%+v, %v", st, err)
 		}

@@ -40,7 +40,7 @@ func TestIndex_FollowsTheRecord(t *testing.T) {
 		if f.reads != reads {
 			t.Errorf("a sealed projection was read from the record %d times", f.reads-reads)
 		}
-		st, err := x.State(t.Context(), ann, c)
+		st, err := x.Row(t.Context(), ann, c)
 		if err != nil || st.Unread != 0 || st.PeerDelivered != 1 || st.PeerRead != 2 {
 			t.Errorf("state %+v %v", st, err)
 		}
@@ -274,7 +274,7 @@ func TestIndex_UnreadFollowsTheFormula(t *testing.T) {
 			state := f.state(bob, c)
 			f.mu.Unlock()
 			project(t, p, im.Projection{Users: []im.UserRaise{{User: bob, State: state}}})
-			g, err := x.State(t.Context(), bob, c)
+			g, err := x.Row(t.Context(), bob, c)
 			if err != nil || g.Unread != f.want(bob).Total {
 				t.Errorf("%+v: unread %d, want %d (%v)", m, g.Unread, f.want(bob).Total, err)
 			}

@@ -360,9 +360,9 @@ func TestIndex_ChangesOverTheRecord(t *testing.T) {
 				s.flush(t)
 			}
 			for _, u := range []im.UserID{a, b} {
-				fast, err := x.State(ctx, u, c)
+				fast, err := x.Row(ctx, u, c)
 				must(t, err)
-				slow, err := x.stateFromRecord(ctx, u, c)
+				slow, err := x.stateFromRecord(ctx, u, c, true)
 				must(t, err)
 				if fast != slow {
 					t.Fatalf("step %d, user %s\nredis  %+v\nrecord %+v", i, u, fast, slow)

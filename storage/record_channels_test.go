@@ -94,7 +94,7 @@ func testChannelsOverTheRecord(t *testing.T, db *DB, atEnd bool) {
 		text()
 		same(fmt.Sprintf("message %d", i))
 	}
-	st, err := x.State(ctx, users[1], c)
+	st, err := x.Row(ctx, users[1], c)
 	must(t, err)
 	if st.Merged != atEnd || st.Unread != 5 || st.LastSeq != 6 {
 		t.Fatalf("state %+v", st)

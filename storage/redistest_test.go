@@ -498,8 +498,13 @@ func agree(t testing.TB, x *Index, f *fakeRecord, users ...im.UserID) {
 		switch rand.IntN(3) {
 		case 0:
 			for _, w := range want.List {
-				if g, err := x.State(t.Context(), u, w.Conversation); err != nil || visible(g) != w {
-					t.Fatalf("user %s: %v\n got %+v\nwant %+v", u, err, g, w)
+				row, err := x.Row(t.Context(), u, w.Conversation)
+				if err != nil || visible(row) != w {
+					t.Fatalf("user %s: %v\n got %+v\nwant %+v", u, err, row, w)
+				}
+				row.Unread = 0
+				if state, err := x.State(t.Context(), u, w.Conversation); err != nil || state != row {
+					t.Fatalf("user %s: %v\nstate %+v\n  row %+v", u, err, state, row)
 				}
 			}
 		case 1:

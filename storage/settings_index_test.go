@@ -419,7 +419,7 @@ func TestSettings_ConcurrentWritersAndWipes(t *testing.T) {
 					}
 					at = page.Position
 					for c := range known {
-						if known[c], err = x.State(t.Context(), bob, c); err != nil {
+						if known[c], err = x.Row(t.Context(), bob, c); err != nil {
 							t.Fatal(err)
 						}
 					}

@@ -3,6 +3,7 @@
 
 import { random, WireError } from './api.js';
 
+const most = 256; // changes whose outcome is waited for: a push that is lost never tells it
 const patience = 15_000; // ms for a connection to come back
 
 export class Changes {
@@ -28,6 +29,7 @@ export class Changes {
 
   async #ask(m, change, failed) {
     const id = random(16);
+    if (this.#asked.size >= most) this.#asked.delete(this.#asked.keys().next().value);
     this.#asked.set(id, failed);
     try {
       await this.#keepAsking('change', { client_change_id: id, conversation_id: m.conversation_id, seq: m.seq, ...change });

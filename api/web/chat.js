@@ -148,6 +148,7 @@ export class ChatView {
 
   #render() {
     const c = this.#c;
+    if (c.window && this.#placed && this.#atEnd && full(c)) trim(c); // one that stays open would grow for ever
     this.#top(c);
     const keep = this.#anchor();
     reconcile(this.#messages, this.#lines(c), (l) => l.key, (l) => this.#create(l), (e, l) => this.#update(e, l, c));

@@ -2,6 +2,7 @@
 // read them. Asked for what is shown, at most once a second, when something moved.
 
 import { quietly } from './api.js';
+import { first } from './window.js';
 
 const pause = 1_000; // ms between two questions
 const most = 100; // messages of one question: the latest of one's own
@@ -22,6 +23,7 @@ export class Counts {
   }
 
   show(c) {
+    if (this.#c) this.#trim(this.#c);
     this.#c = c?.channel ? c : null;
     if (this.#c) this.#soon();
   }
@@ -43,6 +45,12 @@ export class Counts {
       .filter((seq) => { const r = known?.get(seq); return !r || r.read < r.recipients; });
   }
 
+  // trim lets go of what the window has let go of.
+  #trim(c) {
+    const known = this.#known.get(c.id);
+    for (const seq of known?.keys() ?? []) if (seq < first(c)) known.delete(seq);
+  }
+
   #missing(c) { return this.#open(c).some((seq) => !this.of(c, seq)); }
 
   #soon() {
@@ -54,6 +62,7 @@ export class Counts {
       const { items } = await this.#session.call('GET', `/v1/conversations/${c.id}/receipts?${seqs.map((seq) => `seq=${seq}`).join('&')}`);
       if (!this.#known.has(c.id)) this.#known.set(c.id, new Map());
       for (const r of items) this.#known.get(c.id).set(r.seq, r);
+      this.#trim(c);
       this.#store.show(c);
       this.#store.tell('counts');
     }), pause);

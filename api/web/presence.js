@@ -2,6 +2,7 @@
 // changes of whom one has asked for on this connection.
 
 const most = 200; // users of one question
+const watched = 1_000; // users whose changes the server tells on one connection: the latest asked for
 const soon = 300; // ms in which questions are gathered
 const again = 3_000; // ms after which "types" is repeated while it goes on
 
@@ -24,6 +25,11 @@ export class Presence {
   // message between two: again asks anew.
   want(ids, anew = false) {
     for (const id of ids) if (id !== '0' && (anew || !this.#wanted.has(id))) this.#wanted.set(id, false);
+    for (const id of this.#wanted.keys()) {
+      if (this.#wanted.size <= watched) break;
+      this.#wanted.delete(id);
+      this.#known.delete(id);
+    }
     this.#ask();
   }
 

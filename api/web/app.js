@@ -130,7 +130,7 @@ function chat(config, session) {
   // talk opens the conversation with somebody, new or not.
   async function talk(profile) {
     const id = directID(store.me.id, profile.id);
-    if (!store.get(id)) await catchUp.know(id);
+    await catchUp.know(id);
     store.ensure(id, profile);
     go(id);
   }

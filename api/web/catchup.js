@@ -159,11 +159,16 @@ export class CatchUp {
     return page;
   }
 
-  // know asks about one conversation that the list did not bring.
+  // know returns a conversation, and asks for one that the list did not bring; undefined
+  // where there is none.
   async know(id) {
-    await quietly(async () => {
-      this.#rows([await this.#session.call('GET', `/v1/conversations/${encodeURIComponent(id)}`)]);
-    });
+    const c = this.#store.get(id);
+    if (!c?.peer && !c?.channel) {
+      await quietly(async () => {
+        this.#rows([await this.#session.call('GET', `/v1/conversations/${encodeURIComponent(id)}`)]);
+      });
+    }
+    return this.#store.get(id);
   }
 
   // more loads the next page of the list.
@@ -181,8 +186,7 @@ export class CatchUp {
   // open makes sure that a conversation has a window, and returns once it has.
   async open(c) {
     if (c.window || !this.#socket.up) return;
-    const limit = Math.min(Math.max(50, c.unread + 20), pageSize);
-    await quietly(() => this.#latest(c, limit));
+    await this.#once(c, () => this.#latest(c, Math.min(Math.max(50, c.unread + 20), pageSize)));
     this.#hole(c);
   }
 
@@ -201,12 +205,18 @@ export class CatchUp {
     if (have(c) < c.lastSeq || c.window.change < c.lastChange || c.window.deletion < c.deletions) this.#pull(c);
   }
 
-  // pull fills a window up to the last seq, change and deletion that are known.
+  // pull fills a window up to the last seq, change and deletion that are known; it goes on
+  // until there is nothing left.
   #pull(c) {
-    if (this.#pulling.has(c.id)) return; // it goes on until there is nothing left
-    this.#pulling.set(c.id, quietly(async () => {
+    this.#once(c, async () => {
       while (await this.#pullMessages(c) || await this.#pullChanges(c) || await this.#pullDeletions(c));
-    }).finally(() => this.#pulling.delete(c.id)));
+    });
+  }
+
+  // once does work on a conversation unless some is under way, and returns its end.
+  #once(c, work) {
+    if (!this.#pulling.has(c.id)) this.#pulling.set(c.id, quietly(work).finally(() => this.#pulling.delete(c.id)));
+    return this.#pulling.get(c.id);
   }
 
   // Each of these asks for one page and says whether to go on; one that brings nothing

@@ -21,8 +21,7 @@ export function channelsOf(parts) {
     return el('li', { 'data-channel': id },
       el('button', {
         type: 'button', class: 'plain pick', onclick: () => panel.run(async () => {
-          if (!store.get(id)?.channel) await catchUp.know(id);
-          if (!store.get(id)?.channel) {
+          if (!(await catchUp.know(id))?.channel) {
             panel.say('You are not in this channel. Add yourself to its members to read it.');
             return;
           }
@@ -84,8 +83,7 @@ function openCreate({ store, groups, id: group, change, go, catchUp, panel: oute
           panel.close();
           outer.close();
           const id = answer.channel.conversation_id;
-          if (!store.get(id)?.channel) await catchUp.know(id);
-          if (store.get(id)) go(id);
+          if (await catchUp.know(id)) go(id);
         }, submit);
       },
     }, nameField(), el('label', { class: 'check' }, secret, 'Private: for some of the members only'), place, submit);

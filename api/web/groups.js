@@ -8,7 +8,7 @@ export class Groups {
   #session;
   #store;
   #known = new Map(); // group ID → group
-  #asking = new Map(); // group ID → promise
+  #asking = new Map(); // group ID → whether to ask once more
 
   constructor(session, store) {
     this.#session = session;
@@ -30,13 +30,21 @@ export class Groups {
     return group.muted_all ? 'Only admins may write here just now.' : '';
   }
 
-  // load asks for a group anew; questions at once are one.
-  load(id) {
-    if (!this.#asking.has(id)) {
-      this.#asking.set(id, quietly(async () => this.#learn(await this.#session.call('GET', `/v1/groups/${id}`)))
-        .finally(() => this.#asking.delete(id)));
+  // load asks for a group anew. Calls while that goes on are answered by one more: the
+  // answer may be older than they.
+  async load(id) {
+    if (this.#asking.has(id)) {
+      this.#asking.set(id, true);
+      return;
     }
-    return this.#asking.get(id);
+    try {
+      do {
+        this.#asking.set(id, false);
+        await quietly(() => this.get(id));
+      } while (this.#asking.get(id));
+    } finally {
+      this.#asking.delete(id);
+    }
   }
 
   async get(id) { return this.#learn(await this.#session.call('GET', `/v1/groups/${id}`)); }

@@ -16,7 +16,7 @@ export class Router {
     store.on('synced', async () => {
       const id = location.hash.slice(1);
       if (!id || this.open?.id === id) return;
-      if (!store.get(id)) await catchUp.know(id);
+      await catchUp.know(id);
       this.route();
     });
     document.getElementById('back').addEventListener('click', () => this.leave());

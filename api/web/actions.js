@@ -1,7 +1,7 @@
 // What one may do with a message: the menu at it, and what its entries show.
 
 import { body } from './content.js';
-import { avatar, el } from './dom.js';
+import { el, portrait } from './dom.js';
 import { fullTime } from './format.js';
 import { openMenu } from './menu.js';
 import { ask, failing, notify, openPanel } from './panel.js';
@@ -126,9 +126,7 @@ export class Actions {
     if (!page) return;
     if (!after) list.replaceChildren();
     for (const { user } of page.items.filter(wanted)) {
-      const picture = el('span');
-      avatar(picture, user);
-      list.append(el('li', {}, picture, el('bdi', {}, user.id === store.me.id ? 'You' : store.people.called(user))));
+      list.append(el('li', {}, portrait(user), el('bdi', {}, user.id === store.me.id ? 'You' : store.people.called(user))));
     }
     if (page.has_more) {
       const more = el('li', {}, el('button', {

@@ -1,15 +1,13 @@
 // Contacts: who asks to be one, who is one, whom one has asked; and what one can do about
 // one person.
 
-import { avatar, el, say } from './dom.js';
+import { el, portrait, say } from './dom.js';
 import { nameOf, seenText } from './format.js';
 import { ask, openPanel } from './panel.js';
 
 // personLine is somebody in a list of a panel, with buttons behind the name.
 export function personLine(profile, called, detail, ...buttons) {
-  const picture = el('span');
-  avatar(picture, profile);
-  return el('li', { 'data-user': profile.id }, picture,
+  return el('li', { 'data-user': profile.id }, portrait(profile),
     el('span', { class: 'who' }, el('strong', {}, el('bdi', {}, called)), detail ? el('span', { class: 'quiet' }, detail) : null),
     ...buttons);
 }
@@ -92,12 +90,10 @@ export class ContactsView {
       panel.body.append(head, form, buttons);
       presence.want([profile.id]);
       panel.on(store, ['people', 'presence'], () => {
-        const picture = el('span');
         const there = presence.of(profile.id);
-        avatar(picture, profile, Boolean(there?.online));
         panel.title(people.called(profile));
         const called = people.called(profile) === nameOf(profile) ? '' : nameOf(profile);
-        head.replaceChildren(picture, el('div', { class: 'who' }, el('strong', {}, el('bdi', {}, nameOf(profile))),
+        head.replaceChildren(portrait(profile, Boolean(there?.online)), el('div', { class: 'who' }, el('strong', {}, el('bdi', {}, nameOf(profile))),
           el('span', { class: 'quiet' }, [called && 'their own name', `@${profile.handle}`, seenText(there, store.now())].filter(Boolean).join(' · '))));
         form.hidden = people.state(profile.id) !== 'contact';
         buttons.replaceChildren(...this.#deeds(panel, profile));

@@ -144,3 +144,10 @@ export function avatar(e, profile, online = false) {
   e.className = `avatar avatar-${Number(id) % 8}`;
   e.setAttribute('aria-hidden', 'true');
 }
+
+// portrait is a new element with a profile's avatar.
+export function portrait(profile, online) {
+  const e = el('span');
+  avatar(e, profile, online);
+  return e;
+}

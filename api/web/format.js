@@ -70,6 +70,9 @@ export function duration(ms) {
   return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
 }
 
+// forever is the time of what has no end, as a mute.
+export const forever = Number.MAX_SAFE_INTEGER;
+
 // seenText says whether somebody is there, or since when not.
 export function seenText(presence, now) {
   if (!presence) return '';

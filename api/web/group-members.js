@@ -3,12 +3,10 @@
 
 import { personLine } from './contacts.js';
 import { el } from './dom.js';
-import { fullTime, nameOf } from './format.js';
+import { forever, fullTime, nameOf } from './format.js';
 import { openMenu } from './menu.js';
 import { ask, openPanel } from './panel.js';
 import { PeopleField } from './pick.js';
-
-const forever = Number.MAX_SAFE_INTEGER; // as until
 
 // membersOf is the section of members; it follows the group.
 export function membersOf({ panel, store, groups, presence, id, c, of, change, person }) {

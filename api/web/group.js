@@ -2,7 +2,7 @@
 // members and who asks to join.
 
 import { random } from './api.js';
-import { avatar, el, say } from './dom.js';
+import { el, portrait, say } from './dom.js';
 import { channelsOf } from './group-channels.js';
 import { membersOf, requestsOf } from './group-members.js';
 import { ask, notify, openPanel } from './panel.js';
@@ -14,6 +14,12 @@ const policyField = (chosen) => el('label', {}, 'Who may join', el('select', { n
   ...Object.entries(policies).map(([value, text]) => el('option', { value, selected: value === chosen }, text))));
 
 const check = (name, text, checked) => el('label', { class: 'check' }, el('input', { type: 'checkbox', name, checked }), text);
+
+function portraitOf(group) {
+  const e = portrait({ id: group.id, nickname: group.name, avatar: group.avatar });
+  e.classList.add('square');
+  return e;
+}
 
 export class GroupView {
   #parts; // {session, store, groups, presence, catchUp, go(id), person(profile)}
@@ -58,10 +64,7 @@ export class GroupView {
       const page = await session.call('GET', `/v1/groups?limit=100${after}`);
       section.hidden = page.items.length === 0 && !after;
       for (const group of page.items) {
-        const picture = el('span');
-        avatar(picture, { id: group.id, nickname: group.name, avatar: group.avatar });
-        picture.classList.add('square');
-        list.append(el('li', {}, el('button', { type: 'button', class: 'plain pick', onclick: () => { panel.close(); this.#enter(group); } }, picture, el('bdi', {}, group.name))));
+        list.append(el('li', {}, el('button', { type: 'button', class: 'plain pick', onclick: () => { panel.close(); this.#enter(group); } }, portraitOf(group), el('bdi', {}, group.name))));
       }
       if (page.has_more) {
         const more = el('li', {}, el('button', { type: 'button', class: 'link', onclick: () => { more.remove(); panel.run(() => load(`&after=${page.next}`)); } }, 'Show more'));
@@ -98,8 +101,7 @@ export class GroupView {
 
   // enter opens a group's main channel.
   async #enter({ main_channel_id: id }) {
-    if (!this.#parts.store.get(id)?.channel) await this.#parts.catchUp.know(id);
-    if (this.#parts.store.get(id)) this.#parts.go(id);
+    if (await this.#parts.catchUp.know(id)) this.#parts.go(id);
     else notify('The group is there, and appears in your list in a moment.');
   }
 
@@ -135,11 +137,8 @@ export class GroupView {
   }
 
   #head(head, group) {
-    const picture = el('span');
-    avatar(picture, { id: group.id, nickname: group.name, avatar: group.avatar });
-    picture.classList.add('square');
     const copy = el('button', { type: 'button', class: 'link', onclick: () => navigator.clipboard?.writeText(group.id).then(() => notify('Copied.'), () => {}) }, 'Copy');
-    head.replaceChildren(el('div', { class: 'about-head' }, picture, el('div', { class: 'who' },
+    head.replaceChildren(el('div', { class: 'about-head' }, portraitOf(group), el('div', { class: 'who' },
       el('strong', {}, `${group.members} ${group.members === 1 ? 'member' : 'members'}`),
       el('span', { class: 'quiet' }, 'Number ', el('span', { id: 'group-number' }, group.id), ' ', copy),
       el('span', { class: 'quiet' }, `May join: ${policies[group.join_policy]}`))));

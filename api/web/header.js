@@ -2,12 +2,10 @@
 // and what one may set for it.
 
 import { avatar, say, set } from './dom.js';
-import { seenText } from './format.js';
+import { forever, seenText } from './format.js';
 import { openMenu } from './menu.js';
 import { ask, failing, notify } from './panel.js';
 import { pictureOf, titleOf } from './pick.js';
-
-const forever = Number.MAX_SAFE_INTEGER; // as muted_until
 
 // typingText says who types in c; '' for nobody.
 export function typingText(c, store, typing) {

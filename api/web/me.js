@@ -1,7 +1,7 @@
 // One's own: profile, who may write to one, the devices that are logged in, and whom one
 // has blocked.
 
-import { avatar, el, say } from './dom.js';
+import { el, portrait, say } from './dom.js';
 import { ago, nameOf } from './format.js';
 import { personLine } from './contacts.js';
 import { ask, openPanel } from './panel.js';
@@ -17,9 +17,7 @@ export class MeView {
   // show puts who this is into the corner of the page.
   show() {
     const { me } = this.#parts.store;
-    const picture = el('span');
-    avatar(picture, me);
-    document.getElementById('me').replaceChildren(picture, el('span', { class: 'who' },
+    document.getElementById('me').replaceChildren(portrait(me), el('span', { class: 'who' },
       el('strong', {}, el('bdi', {}, nameOf(me))), el('span', { class: 'quiet' }, el('bdi', {}, `@${me.handle}`))));
   }
 

@@ -1,7 +1,8 @@
 // "@": people to mention are offered while one writes, and found in what was written.
 
+import { quietly } from './api.js';
 import { mentionPattern } from './content.js';
-import { avatar, el } from './dom.js';
+import { el, portrait } from './dom.js';
 
 const offered = 6; // names at once
 const patience = 2_000; // ms
@@ -11,7 +12,8 @@ export class Mention {
   #groups;
   #c = null;
   #members = []; // profiles of who can be mentioned in #c
-  #loaded = ''; // the group and its version that they are of
+  #asked = ''; // the conversation and the version of its group that they are asked for
+  #asking = null; // promise
   #found = [];
   #at = 0;
   #text = document.getElementById('text');
@@ -31,7 +33,7 @@ export class Mention {
   show(c) {
     this.#c = c;
     this.#members = c?.peer ? [c.peer] : [];
-    this.#loaded = '';
+    this.#asked = '';
     this.#offer([]);
   }
 
@@ -64,31 +66,34 @@ export class Mention {
   // begun is what follows an "@" before the caret, or null.
   #begun() { return /(?:^|\s)@([\p{L}\p{N}_.-]{0,32})$/u.exec(this.#text.value.slice(0, this.#text.selectionStart))?.[1] ?? null; }
 
-  async #load() {
+  // load asks for the members once for each state of the group, however many keys are
+  // pressed meanwhile; until they are there whoever is known is offered.
+  #load() {
     const c = this.#c;
     const group = this.#groups.of(c);
-    const key = group && `${group.id} ${group.version}`;
-    if (!group || key === this.#loaded) return;
-    let members;
-    try {
-      members = await this.#groups.everyone(group.id, c.channel.private ? c.id : '');
-    } catch {
-      return; // whoever is known is offered
+    if (!group) return null;
+    const key = `${c.id} ${group.version}`;
+    if (key !== this.#asked) {
+      this.#asked = key;
+      this.#asking = quietly(async () => {
+        let members = null;
+        try {
+          members = await this.#groups.everyone(group.id, c.channel.private ? c.id : '');
+        } finally {
+          if (!members && key === this.#asked) this.#asked = '';
+        }
+        if (key === this.#asked) this.#members = members.filter((p) => p.id !== this.#store.me.id);
+      });
     }
-    if (c !== this.#c) return;
-    this.#loaded = key;
-    this.#members = members.filter((p) => p.id !== this.#store.me.id);
+    return this.#asking;
   }
 
   #offer(found) {
     this.#found = found;
     this.#at = 0;
     this.#list.hidden = found.length === 0;
-    this.#list.replaceChildren(...found.map((p, i) => {
-      const picture = el('span');
-      avatar(picture, p.id ? p : { id: '0', nickname: '@' });
-      return el('li', { role: 'option', id: `mention-${i}` }, picture, el('bdi', {}, p.id ? this.#store.people.called(p) : p.nickname), el('span', { class: 'quiet' }, `@${p.handle}`));
-    }));
+    this.#list.replaceChildren(...found.map((p, i) => el('li', { role: 'option', id: `mention-${i}` },
+      portrait(p.id ? p : { id: '0', nickname: '@' }), el('bdi', {}, p.id ? this.#store.people.called(p) : p.nickname), el('span', { class: 'quiet' }, `@${p.handle}`))));
     this.#choose(0);
   }
 

@@ -1,6 +1,7 @@
 // Notices: what has happened to a group, as a sentence.
 
-const forever = Number.MAX_SAFE_INTEGER; // as until
+import { forever } from './format.js';
+
 const roles = { owner: 'the owner', admin: 'an admin', member: 'a member' };
 
 // noticeText is the sentence. called names people as this reader knows them; me is the

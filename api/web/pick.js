@@ -1,6 +1,6 @@
 // Choosing: one of the conversations, or some people.
 
-import { avatar, el, reconcile, say } from './dom.js';
+import { avatar, el, portrait, reconcile, say } from './dom.js';
 import { openPanel } from './panel.js';
 
 // titleOf is what a conversation is called, and pictureOf whose picture stands for it.
@@ -74,9 +74,7 @@ export class PeopleField {
       type: 'checkbox', value: profile.id, onchange: () => (box.checked ? this.#chosen.set(profile.id, profile) : this.#chosen.delete(profile.id)),
     });
     if (!there) {
-      const picture = el('span');
-      avatar(picture, profile);
-      this.#list.append(el('li', {}, el('label', {}, box, picture, el('bdi', {}, people.called(profile)), el('span', { class: 'quiet' }, `@${profile.handle}`))));
+      this.#list.append(el('li', {}, el('label', {}, box, portrait(profile), el('bdi', {}, people.called(profile)), el('span', { class: 'quiet' }, `@${profile.handle}`))));
     }
     if (chosen) {
       box.checked = true;

@@ -2,7 +2,7 @@
 // register.
 
 import { WireError } from './api.js';
-import { avatar, el } from './dom.js';
+import { el, portrait } from './dom.js';
 import { nameOf } from './format.js';
 import { farewell, remembered, Session } from './session.js';
 
@@ -60,9 +60,7 @@ export async function signIn({ demo }) {
     $('demo').hidden = $('or').hidden = !demo;
     $('remembered').hidden = logins.length === 0;
     $('remembered').querySelector('ul').replaceChildren(...logins.map((login) => {
-      const picture = el('span');
-      avatar(picture, login.user);
-      return el('li', {}, el('button', { type: 'button', onclick: () => resolve(new Session(login)) }, picture,
+      return el('li', {}, el('button', { type: 'button', onclick: () => resolve(new Session(login)) }, portrait(login.user),
         el('span', { class: 'who' },
           el('strong', {}, el('bdi', {}, nameOf(login.user))),
           el('span', { class: 'quiet' }, el('bdi', {}, `@${login.user.handle}`),

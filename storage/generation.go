@@ -16,8 +16,12 @@ import (
 )
 
 const (
-	generationEvery = time.Second            // how often the identity and the rows of doubt are looked at
-	doubtLease      = 900 * time.Millisecond // one process acts on doubt, not all at once
+	generationEvery = time.Second // how often the identity and the rows of doubt are looked at
+	// doubtLease is for how long one process alone acts on doubt, and, since it is not
+	// given back, the least time between two generations set because of doubt, each of
+	// which has every list completed again. A doubt that finds it taken is acted on at the
+	// next look: together within the 2 s after which answers are exact again.
+	doubtLease = 900 * time.Millisecond
 )
 
 // doubts is what the watcher asks of MySQL; *DB has it.
@@ -37,6 +41,7 @@ type generations struct {
 	doubts   doubts
 	kick     chan struct{} // somebody has read another token
 	acted    uint64        // a new generation stands for the doubts up to here, and they cannot be removed yet; 0: none. run's own
+	actedAt  time.Time     // when this process last set a generation for doubts. run's own
 
 	mu      sync.Mutex // guards what follows; never held over a call
 	known   string     // identity of the Redis that this process talks to
@@ -258,16 +263,20 @@ func (g *generations) actOnDoubt(ctx context.Context, r *Redis) error {
 		return g.clearDoubts(ctx)
 	}
 	lease := redis.NewBoolCmd(ctx, "set", keyDoubt, "1", "px", doubtLease.Milliseconds(), "nx")
-	// A full Redis refuses the lease, but not that the generation goes.
-	if err := r.exec(ctx, lease); err != nil && !redis.IsOOMError(err) {
+	err = r.exec(ctx, lease)
+	// A full Redis refuses the lease, but not that the generation goes: each process has
+	// a lease of its own then.
+	full := redis.IsOOMError(err)
+	switch {
+	case err != nil && !full:
 		return err
-	} else if err == nil && !lease.Val() {
-		return nil // another process is at it
+	case err == nil && !lease.Val(), full && time.Since(g.actedAt) < doubtLease:
+		return nil
 	}
 	if err := g.reset(ctx, r, "doubt"); err != nil {
 		return err
 	}
-	g.acted = upTo
+	g.acted, g.actedAt = upTo, time.Now()
 	return g.clearDoubts(ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -131,6 +132,79 @@ func TestGeneration_DoubtThatCannotBeClearedIsActedOnOnce(t *testing.T) {
 	eventually(t, "it is tried again", func() bool { return f.asked.Load() >= seen+2 })
 	if standing(t, s) != token {
 		t.Error("the same doubt set another generation")
+	}
+}
+
+// counted is a record that counts how often it is asked about doubts.
+type counted struct {
+	*fakeRecord
+	asked atomic.Int64
+}
+
+func (c *counted) Doubts(ctx context.Context) (uint64, bool, error) {
+	c.asked.Add(1)
+	return c.fakeRecord.Doubts(ctx)
+}
+
+// While the lease of the last generation set for a doubt runs, doubts wait for the next,
+// whoever looks and however often; none is forgotten.
+func TestGeneration_DoubtsShareOneWithinALease(t *testing.T) {
+	s := miniServer(t)
+	f := &counted{fakeRecord: newFakeRecord()}
+	r := s.openAs(t, f, func(*RedisConfig) {})
+	other := s.openAs(t, f, func(*RedisConfig) {})
+	x, p := NewIndex(r, f), NewProjector(r)
+	project(t, p, f.store(ann, bob, im.CountedForAll))
+	agree(t, x, f.fakeRecord, ann, bob)
+	token, changed := standing(t, s), r.Changed()
+	if err := s.admin.Set(t.Context(), keyDoubt, "1", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	seen := f.asked.Load()
+	eventually(t, "both have looked, again and again", func() bool {
+		f.store(ann, bob, im.CountedForAll) // not projected
+		f.noteDoubt()
+		r.gen.saw("another")
+		other.gen.saw("another")
+		return f.asked.Load() >= seen+20
+	})
+	if standing(t, s) != token {
+		t.Error("a generation was set while the lease runs")
+	}
+	if _, any, _ := f.Doubts(t.Context()); !any {
+		t.Error("a doubt was forgotten")
+	}
+	s.admin.Del(t.Context(), keyDoubt)
+	closed(t, changed)
+	eventually(t, "the doubts are gone", func() bool { _, any, _ := f.Doubts(t.Context()); return !any })
+	agree(t, x, f.fakeRecord, ann, bob)
+}
+
+// A full Redis has no place for the lease.
+func TestReal_FullRedisIsNotResetMoreOftenThanByLeases(t *testing.T) {
+	s := realServer(t)
+	r, f := s.open(t), newFakeRecord()
+	g := newGenerations(s.ident, slog.New(slog.DiscardHandler), r.metrics)
+	g.doubts = f
+	if err := s.admin.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	act := func() string {
+		f.noteDoubt()
+		must(t, g.actOnDoubt(t.Context(), r))
+		return standing(t, s)
+	}
+	first := act()
+	g.actedAt = time.Now().Add(time.Hour) // however slow this machine is
+	if act() != first {
+		t.Error("another generation within the lease")
+	}
+	g.actedAt = time.Now().Add(-doubtLease)
+	if act() == first {
+		t.Error("no generation after the lease")
+	}
+	if _, any, _ := f.Doubts(t.Context()); any {
+		t.Error("the doubts stand")
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/curlew-im/curlew/api/protocol"
@@ -102,12 +101,10 @@ func TestGroups_AdminsKeepOrder(t *testing.T) {
 	e := startEngine(t, devtest.Start(t))
 	p := enrol(t, e.http, e.socket, "ada", "bob", "cal")
 	ada, bob, cal := p[0], p[1], p[2]
-	var mu sync.Mutex
-	var changed []im.Message
-	var typing []protocol.TypingNow
+	var changed inbox[im.Message]
+	var typing inbox[protocol.TypingNow]
 	bobs := bob.connect("phone", func(o *client.Options) {
-		o.OnChanged = func(m im.Message) { mu.Lock(); defer mu.Unlock(); changed = append(changed, m) }
-		o.OnTyping = func(n protocol.TypingNow) { mu.Lock(); defer mu.Unlock(); typing = append(typing, n) }
+		o.OnChanged, o.OnTyping = changed.add, typing.add
 	})
 	adas := ada.connect("phone")
 	g := ada.found("waders", im.JoinRequest, bob)
@@ -151,9 +148,7 @@ func TestGroups_AdminsKeepOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	devtest.Eventually(t, "Bob hears that it was taken back", func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return slices.ContainsFunc(changed, func(m im.Message) bool { return m.Seq == rude && m.RecalledAt != 0 })
+		return slices.ContainsFunc(changed.all(), func(m im.Message) bool { return m.Seq == rude && m.RecalledAt != 0 })
 	})
 	all := protocol.Send{To: client.ToConversation(c), Content: []byte(`{"text":"tide is out"}`), MentionsAll: true, ClientMsgID: client.NewClientMsgID()}
 	_, err = cal.http.Send(t.Context(), all, true)
@@ -188,9 +183,7 @@ func TestGroups_AdminsKeepOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	devtest.Eventually(t, "Bob sees Ada typing", func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return slices.ContainsFunc(typing, func(n protocol.TypingNow) bool { return n.ConversationID == c && n.UserID == ada.id && n.On })
+		return slices.ContainsFunc(typing.all(), func(n protocol.TypingNow) bool { return n.ConversationID == c && n.UserID == ada.id && n.On })
 	})
 
 	// A channel for some.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,24 +18,13 @@ import (
 )
 
 // heard collects the contact pushes of one device.
-type heard struct {
-	mu  sync.Mutex // guards all
-	all []protocol.ContactChanged
-}
+type heard struct{ inbox[protocol.ContactChanged] }
 
-func (h *heard) hear(o *client.Options) {
-	o.OnContact = func(c protocol.ContactChanged) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.all = append(h.all, c)
-	}
-}
+func (h *heard) hear(o *client.Options) { o.OnContact = h.add }
 
 // kinds is what was heard, as "kind:state".
 func (h *heard) kinds() (kinds []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, c := range h.all {
+	for _, c := range h.all() {
 		kinds = append(kinds, string(c.Kind)+":"+string(c.Contact.State))
 	}
 	return kinds
@@ -82,7 +70,7 @@ func TestPeople_TwoBecomeContactsAndPart(t *testing.T) {
 	devtest.Eventually(t, "Bob's phone and Ada's phone hear of it", func() bool {
 		return slices.Equal(bobs.kinds(), []string{"requested:incoming"}) && slices.Equal(adas.kinds(), []string{"requested:outgoing"})
 	})
-	if got := bobs.all[0].Contact; got.User.ID != ada.id || got.User.Nickname != "Ada" || got.Message != "it's Ada" || *got.RequestID != *asked.RequestID {
+	if got := bobs.all()[0].Contact; got.User.ID != ada.id || got.User.Nickname != "Ada" || got.Message != "it's Ada" || *got.RequestID != *asked.RequestID {
 		t.Errorf("Bob hears %+v", got)
 	}
 	for incoming, p := range map[bool]*person{true: bob, false: ada} {

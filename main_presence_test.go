@@ -17,29 +17,18 @@ import (
 
 // news is what a device was told of others.
 type news struct {
-	mu       sync.Mutex // guards what follows
-	presence []protocol.Presence
-	typing   []protocol.TypingNow
-	kicked   []protocol.Kicked
+	presence inbox[protocol.Presence]
+	typing   inbox[protocol.TypingNow]
+	kicked   inbox[protocol.Kicked]
 }
 
 func (n *news) hear(o *client.Options) {
-	o.OnPresence = func(p protocol.Presence) { n.note(func() { n.presence = append(n.presence, p) }) }
-	o.OnTyping = func(p protocol.TypingNow) { n.note(func() { n.typing = append(n.typing, p) }) }
-	o.OnKicked = func(k protocol.Kicked) { n.note(func() { n.kicked = append(n.kicked, k) }) }
-}
-
-func (n *news) note(f func()) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	f()
+	o.OnPresence, o.OnTyping, o.OnKicked = n.presence.add, n.typing.add, n.kicked.add
 }
 
 // of is the last that was told of u, and how often anything was.
 func (n *news) of(u im.UserID) (last protocol.Presence, times int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, p := range n.presence {
+	for _, p := range n.presence.all() {
 		if p.UserID == u {
 			last = p
 			times++
@@ -251,10 +240,10 @@ func TestTyping_IsSeenByTheOtherSideAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	devtest.Eventually(t, "Bob sees it begin and end", func() bool { his.mu.Lock(); defer his.mu.Unlock(); return len(his.typing) == 2 })
+	devtest.Eventually(t, "Bob sees it begin and end", func() bool { return len(his.typing.all()) == 2 })
 	begun := protocol.TypingNow{ConversationID: conv, UserID: ada.id, On: true, ExpiresMS: 6000}
-	if his.typing[0] != begun || his.typing[1].On {
-		t.Errorf("told %+v", his.typing)
+	if told := his.typing.all(); told[0] != begun || told[1].On {
+		t.Errorf("told %+v", told)
 	}
 	// To a stranger it is as if nothing was said.
 	if err := phone.Typing(t.Context(), im.DirectConversation(ada.id, carol.id), true); err != nil {
@@ -268,12 +257,8 @@ func TestTyping_IsSeenByTheOtherSideAlone(t *testing.T) {
 	if err := carol.http.SetBlock(t.Context(), bob.id, true); err != nil { // an answer after everything else
 		t.Fatal(err)
 	}
-	hers.mu.Lock()
-	own.mu.Lock()
-	defer hers.mu.Unlock()
-	defer own.mu.Unlock()
-	if len(hers.typing)+len(own.typing) != 0 {
-		t.Errorf("a stranger was told %+v, Ada's tablet %+v", hers.typing, own.typing)
+	if a, b := hers.typing.all(), own.typing.all(); len(a)+len(b) != 0 {
+		t.Errorf("a stranger was told %+v, Ada's tablet %+v", a, b)
 	}
 	if h := ada.history(conv); len(h) != 1 {
 		t.Errorf("%d messages in the history", len(h))
@@ -317,7 +302,7 @@ func TestDevices_PolicyLeavesTheNewestOnAnyNode(t *testing.T) {
 				if c, ok := err.(*client.CloseError); !ok || c.Code != protocol.CloseReplaced {
 					t.Errorf("%s ended with %v", name, err)
 				}
-				if k := told[name].kicked; len(k) != 1 || k[0].Code != "replaced" {
+				if k := told[name].kicked.all(); len(k) != 1 || k[0].Code != "replaced" {
 					t.Errorf("%s was told %+v", name, k)
 				}
 			}

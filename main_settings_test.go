@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/curlew-im/curlew/api/protocol"
@@ -19,23 +18,14 @@ func ptr[T any](v T) *T { return &v }
 
 // noted collects the settings pushes of one device.
 type noted struct {
-	mu  sync.Mutex // guards all
-	all []protocol.ConversationSettings
+	inbox[protocol.ConversationSettings]
 }
 
-func (n *noted) hear(o *client.Options) {
-	o.OnSettings = func(s protocol.ConversationSettings) {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.all = append(n.all, s)
-	}
-}
+func (n *noted) hear(o *client.Options) { o.OnSettings = n.add }
 
 // last is what was heard last of a conversation.
 func (n *noted) last(conv im.ConversationID) (last protocol.ConversationSettings) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, s := range n.all {
+	for _, s := range n.all() {
 		if s.ConversationID == conv {
 			last = s
 		}

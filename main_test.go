@@ -279,6 +279,25 @@ func (d *device) leave() {
 	d.done <- err // for who asks again
 }
 
+// inbox collects what a device's application is told of one kind.
+type inbox[T any] struct {
+	mu  sync.Mutex // guards got
+	got []T
+}
+
+func (in *inbox[T]) add(v T) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.got = append(in.got, v)
+}
+
+// all is what was told so far.
+func (in *inbox[T]) all() []T {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return slices.Clone(in.got)
+}
+
 // texts is what the application was shown of a conversation, in the order shown.
 func (d *device) texts(conv im.ConversationID) []string {
 	d.mu.Lock()

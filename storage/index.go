@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -120,59 +119,6 @@ func (x *Index) readOnce(ctx context.Context, op string, read func(ctx context.C
 	return gen, err
 }
 
-// readList reads states and order at one instant: the next page begins below the
-// last message of this one, so both must say the same about it.
-func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, limit int) (
-	page im.ListPage, all map[im.ConversationID]im.ConversationState, gen im.Generation, err error) {
-	last := "+inf"
-	if before > 0 {
-		last = "(" + before.String()
-	}
-	// MULTI and not a script, which would take a large hash apart and put it together
-	// again; written out, because the generation lives in another slot.
-	token := getGeneration(ctx)
-	instant := redis.NewSliceCmd(ctx, "exec")
-	err = x.redis.exec(ctx, token, redis.NewStatusCmd(ctx, "multi"),
-		redis.NewStatusCmd(ctx, "hgetall", stateKey(u)),
-		redis.NewStatusCmd(ctx, "zrangebyscore", convsKey(u), "-1", "-1"),
-		redis.NewStatusCmd(ctx, "zrevrangebyscore", convsKey(u), last, "0", "limit", 0, limit+1),
-		redis.NewStatusCmd(ctx, "hgetall", settingsKey(u)),
-		instant)
-	if err != nil {
-		return page, nil, "", err
-	}
-	gen = im.Generation(token.Val())
-	hash, seal, order := texts(instant, 0), texts(instant, 1), texts(instant, 2)
-	all, own, err := unpackAll(hash)
-	if err != nil {
-		return page, nil, gen, fmt.Errorf("%w: %w", errUntrusted, err)
-	}
-	if gen == "" || own[fieldSeal] != string(gen) || !slices.Contains(seal, "~"+string(gen)) {
-		return page, nil, gen, errUntrusted
-	}
-	err = addSettings(texts(instant, 3), gen, all)
-	if err != nil && !errors.Is(err, errOverdue) {
-		return page, nil, gen, err
-	}
-	if len(order) > limit {
-		page.HasMore, order = true, order[:limit]
-	}
-	page.States = make([]im.ConversationState, 0, len(order))
-	for _, c := range order {
-		s, ok := all[im.ConversationID(c)]
-		if !ok {
-			return page, nil, gen, errUntrusted
-		}
-		if s.Hidden() { // seldom: the order knows nothing of it
-			page.States, page.HasMore = newest(maps.Values(all), im.ListAll, before, limit)
-			break
-		}
-		page.States = append(page.States, s)
-	}
-	page.Position = im.Position{Epoch: gen, Version: parseNumber(own[fieldVersion])}
-	return page, all, gen, err
-}
-
 // State is one conversation of the user, without the unread count: a receipt and a
 // typing notice ask for it, and the count may take another round trip.
 func (x *Index) State(ctx context.Context, u im.UserID, c im.ConversationID) (im.ConversationState, error) {
@@ -252,43 +198,6 @@ func (x *Index) states(ctx context.Context, op string, u im.UserID, convs []im.C
 		return gen, late
 	})
 	return all, gen, degraded, err
-}
-
-// UnreadTotal is over the whole list.
-func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (im.UnreadTotal, bool, error) {
-	var all map[im.ConversationID]im.ConversationState
-	gen, degraded, err := x.trusted(ctx, "unread", u, false, func(ctx context.Context) (im.Generation, error) {
-		token := getGeneration(ctx)
-		states := redis.NewStringSliceCmd(ctx, "hgetall", stateKey(u))
-		settings := redis.NewStringSliceCmd(ctx, "hgetall", settingsKey(u))
-		if err := x.redis.exec(ctx, token, states, settings); err != nil {
-			return "", err
-		}
-		gen := im.Generation(token.Val())
-		var own map[string]string
-		var err error
-		if all, own, err = unpackAll(states.Val()); err != nil {
-			return gen, fmt.Errorf("%w: %w", errUntrusted, err)
-		}
-		if gen == "" || own[fieldSeal] != string(gen) {
-			return gen, errUntrusted
-		}
-		return gen, addSettings(settings.Val(), gen, all)
-	})
-	if err != nil {
-		return im.UnreadTotal{}, false, err
-	}
-	if degraded {
-		page, err := x.listFromRecord(ctx, u, im.ListAll, 0, 0)
-		return im.UnreadTotal{All: page.UnreadTotal, Badge: page.UnreadBadge}, true, err
-	}
-	if _, _, err := x.layEnds(ctx, gen, all); err != nil {
-		return im.UnreadTotal{}, false, err
-	}
-	if err := x.fillUnread(ctx, u, gen, all); err != nil {
-		return im.UnreadTotal{}, false, err
-	}
-	return totals(maps.Values(all)), false, nil
 }
 
 // unpackAll reads the whole state hash: conversations, and the hash's own fields.

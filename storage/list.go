@@ -2,10 +2,14 @@ package storage
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -48,6 +52,59 @@ func (x *Index) ListOnly(ctx context.Context, u im.UserID, only im.ListFilter, b
 	total := totals(maps.Values(all))
 	page.UnreadTotal, page.UnreadBadge = total.All, total.Badge
 	return page, nil
+}
+
+// readList reads states and order at one instant: the next page begins below the
+// last message of this one, so both must say the same about it.
+func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, limit int) (
+	page im.ListPage, all map[im.ConversationID]im.ConversationState, gen im.Generation, err error) {
+	last := "+inf"
+	if before > 0 {
+		last = "(" + before.String()
+	}
+	// MULTI and not a script, which would take a large hash apart and put it together
+	// again; written out, because the generation lives in another slot.
+	token := getGeneration(ctx)
+	instant := redis.NewSliceCmd(ctx, "exec")
+	err = x.redis.exec(ctx, token, redis.NewStatusCmd(ctx, "multi"),
+		redis.NewStatusCmd(ctx, "hgetall", stateKey(u)),
+		redis.NewStatusCmd(ctx, "zrangebyscore", convsKey(u), "-1", "-1"),
+		redis.NewStatusCmd(ctx, "zrevrangebyscore", convsKey(u), last, "0", "limit", 0, limit+1),
+		redis.NewStatusCmd(ctx, "hgetall", settingsKey(u)),
+		instant)
+	if err != nil {
+		return page, nil, "", err
+	}
+	gen = im.Generation(token.Val())
+	hash, seal, order := texts(instant, 0), texts(instant, 1), texts(instant, 2)
+	all, own, err := unpackAll(hash)
+	if err != nil {
+		return page, nil, gen, fmt.Errorf("%w: %w", errUntrusted, err)
+	}
+	if gen == "" || own[fieldSeal] != string(gen) || !slices.Contains(seal, "~"+string(gen)) {
+		return page, nil, gen, errUntrusted
+	}
+	err = addSettings(texts(instant, 3), gen, all)
+	if err != nil && !errors.Is(err, errOverdue) {
+		return page, nil, gen, err
+	}
+	if len(order) > limit {
+		page.HasMore, order = true, order[:limit]
+	}
+	page.States = make([]im.ConversationState, 0, len(order))
+	for _, c := range order {
+		s, ok := all[im.ConversationID(c)]
+		if !ok {
+			return page, nil, gen, errUntrusted
+		}
+		if s.Hidden() { // seldom: the order knows nothing of it
+			page.States, page.HasMore = newest(maps.Values(all), im.ListAll, before, limit)
+			break
+		}
+		page.States = append(page.States, s)
+	}
+	page.Position = im.Position{Epoch: gen, Version: parseNumber(own[fieldVersion])}
+	return page, all, gen, err
 }
 
 // totals is what is unread in a user's list.

@@ -92,23 +92,6 @@ func (db *DB) Reactors(ctx context.Context, p im.Place, reaction string, after u
 	return all, more, err
 }
 
-// Deletions returns what u has deleted for themselves in c after a number, by number.
-func (db *DB) Deletions(ctx context.Context, u im.UserID, c im.ConversationID, after uint64, limit int) (all []im.Hidden, more bool, err error) {
-	ctx, done := db.begin(ctx, "deletions")
-	defer done(&err)
-	all, err = queryAll(ctx, db.r, scanHidden,
-		"SELECT seq, deletion FROM deleted WHERE user_id = ? AND conversation = ? AND deletion > ? ORDER BY deletion LIMIT ?", u, c, after, limit+1)
-	all, more = page(all, limit)
-	return all, more, err
-}
-
-// HiddenAmong returns which of the places u has deleted for themselves.
-func (db *DB) HiddenAmong(ctx context.Context, u im.UserID, places []im.Place) (found map[im.Place]bool, err error) {
-	ctx, done := db.begin(ctx, "hidden_among")
-	defer done(&err)
-	return db.placesAmong(ctx, "SELECT conversation, seq FROM deleted WHERE ", "(user_id = ? AND conversation = ? AND seq = ?)", &u, places)
-}
-
 // RecalledAmong returns which of the places hold recalled messages.
 func (db *DB) RecalledAmong(ctx context.Context, places []im.Place) (found map[im.Place]bool, err error) {
 	ctx, done := db.begin(ctx, "recalled_among")

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,43 @@ type look struct {
 	rows  *redis.StringSliceCmd // members in (base, top]
 	kept  *redis.IntCmd         // with the seal
 	least *redis.StringSliceCmd // the oldest kept
+}
+
+// UnreadTotal is over the whole list.
+func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (im.UnreadTotal, bool, error) {
+	var all map[im.ConversationID]im.ConversationState
+	gen, degraded, err := x.trusted(ctx, "unread", u, false, func(ctx context.Context) (im.Generation, error) {
+		token := getGeneration(ctx)
+		states := redis.NewStringSliceCmd(ctx, "hgetall", stateKey(u))
+		settings := redis.NewStringSliceCmd(ctx, "hgetall", settingsKey(u))
+		if err := x.redis.exec(ctx, token, states, settings); err != nil {
+			return "", err
+		}
+		gen := im.Generation(token.Val())
+		var own map[string]string
+		var err error
+		if all, own, err = unpackAll(states.Val()); err != nil {
+			return gen, fmt.Errorf("%w: %w", errUntrusted, err)
+		}
+		if gen == "" || own[fieldSeal] != string(gen) {
+			return gen, errUntrusted
+		}
+		return gen, addSettings(settings.Val(), gen, all)
+	})
+	if err != nil {
+		return im.UnreadTotal{}, false, err
+	}
+	if degraded {
+		page, err := x.listFromRecord(ctx, u, im.ListAll, 0, 0)
+		return im.UnreadTotal{All: page.UnreadTotal, Badge: page.UnreadBadge}, true, err
+	}
+	if _, _, err := x.layEnds(ctx, gen, all); err != nil {
+		return im.UnreadTotal{}, false, err
+	}
+	if err := x.fillUnread(ctx, u, gen, all); err != nil {
+		return im.UnreadTotal{}, false, err
+	}
+	return totals(maps.Values(all)), false, nil
 }
 
 // fillUnread computes each state's unread count (contract 7). Only conversations

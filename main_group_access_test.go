@@ -91,7 +91,7 @@ var channelRoutes = []call{
 	{method: "DELETE", path: "/v1/conversations/%s?up_to_seq=1"},
 }
 
-// body is an answer without what differs from request to request.
+// bare is an answer without what differs from request to request.
 func (r reply) bare() string {
 	return fmt.Sprint(r.status, " ", strings.ReplaceAll(string(r.body), r.err.RequestID, ""))
 }

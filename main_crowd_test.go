@@ -3,10 +3,14 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/client"
@@ -42,8 +46,8 @@ func TestGroups_ACrowdGathers(t *testing.T) {
 	}
 	start := time.Now()
 	var p []*person
-	for first := 0; first < size; first += protocol.MaxServerUsers {
-		p = append(p, enrol(t, e.http, e.socket, names[first:min(first+protocol.MaxServerUsers, size)]...)...)
+	for part := range slices.Chunk(names, protocol.MaxServerUsers) {
+		p = append(p, enrol(t, e.http, e.socket, part...)...)
 	}
 	t.Logf("%d users with a login: %.1f s", size, time.Since(start).Seconds())
 	ada := p[0]
@@ -53,9 +57,9 @@ func TestGroups_ACrowdGathers(t *testing.T) {
 
 	start = time.Now()
 	invited := p[1 : size/2]
-	for first := 0; first < len(invited); first += im.MaxMembersPerCall {
+	for part := range slices.Chunk(invited, im.MaxMembersPerCall) {
 		var ids []im.UserID
-		for _, one := range invited[first:min(first+im.MaxMembersPerCall, len(invited))] {
+		for _, one := range part {
 			ids = append(ids, one.id)
 		}
 		ada.changed(ada.http.AddMembers(t.Context(), g.ID, ids...))
@@ -63,34 +67,29 @@ func TestGroups_ACrowdGathers(t *testing.T) {
 	t.Logf("%d invited: %.1f s", len(invited), time.Since(start).Seconds())
 
 	start = time.Now()
-	joining := make(chan *person)
-	var wait sync.WaitGroup
+	var joining errgroup.Group
+	joining.SetLimit(32)
 	var mu sync.Mutex // guards slow
 	var slow time.Duration
-	for range 32 {
-		wait.Go(func() {
-			for one := range joining {
-				began := time.Now()
-				again(t, one.name+" joins", func() error {
-					_, err := one.http.JoinGroup(t.Context(), g.ID, "")
-					return err
-				})
-				mu.Lock()
-				slow = max(slow, time.Since(began))
-				mu.Unlock()
-			}
-		})
-	}
 	said := 0
 	for i, one := range p[size/2:] {
-		joining <- one
+		joining.Go(func() error {
+			began := time.Now()
+			again(t, one.name+" joins", func() error {
+				_, err := one.http.JoinGroup(t.Context(), g.ID, "")
+				return err
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			slow = max(slow, time.Since(began))
+			return nil
+		})
 		if i%50 == 0 {
 			early.sayIn(c, fmt.Sprint("while they come ", said))
 			said++
 		}
 	}
-	close(joining)
-	wait.Wait()
+	_ = joining.Wait() // again has failed the test
 	t.Logf("%d joined, 32 at a time: %.1f s, the slowest %.2f s", size-size/2, time.Since(start).Seconds(), slow.Seconds())
 
 	start = time.Now()
@@ -128,7 +127,7 @@ func TestGroups_ACrowdGathers(t *testing.T) {
 	devtest.Eventually(t, "the last who came hears it all", func() bool {
 		n := 0
 		for _, m := range late.spoken(c) {
-			if len(m) > 6 && m[:6] == "to all" {
+			if strings.HasPrefix(m, "to all") {
 				n++
 			}
 		}

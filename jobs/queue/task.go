@@ -25,6 +25,9 @@ const (
 	fieldReceipt      protowire.Number = 3
 	fieldChange       protowire.Number = 4
 	fieldHide         protowire.Number = 5
+	fieldFire         protowire.Number = 6 // JSON, like the two below: they are few
+	fieldNotify       protowire.Number = 7
+	fieldDead         protowire.Number = 8
 
 	fieldSenderID      protowire.Number = 1
 	fieldHandle        protowire.Number = 2
@@ -60,7 +63,7 @@ func (e *UndecodableError) Error() string { return "undecodable record: " + e.Re
 // AppendTask appends the record of t: a version byte, then protobuf fields.
 func AppendTask(b []byte, t *im.Task) ([]byte, error) {
 	if !t.Valid() {
-		return nil, errors.New("a task holds exactly one of send, receipt, change and hide")
+		return nil, errors.New("a task holds exactly one thing to do")
 	}
 	b = append(b, taskVersion)
 	b = appendText(b, fieldConversation, string(t.Conversation))
@@ -75,8 +78,13 @@ func AppendTask(b []byte, t *im.Task) ([]byte, error) {
 		field, body = fieldReceipt, appendReceipt(nil, t.Receipt)
 	case t.Change != nil:
 		field, body = fieldChange, appendChange(nil, t.Change)
-	default:
+	case t.Hide != nil:
 		field, body = fieldHide, appendHide(nil, t.Hide)
+	default:
+		var err error
+		if field, body, err = encodeRare(t); err != nil {
+			return nil, err
+		}
 	}
 	b = protowire.AppendTag(b, field, protowire.BytesType)
 	return protowire.AppendBytes(b, body), nil
@@ -169,6 +177,8 @@ func DecodeTask(b []byte) (im.Task, error) {
 		case fieldHide:
 			t.Hide = new(im.HideTask)
 			return decodeHide(text, t.Hide)
+		case fieldFire, fieldNotify, fieldDead:
+			return decodeRare(num, text, &t)
 		}
 		return nil
 	})
@@ -178,7 +188,7 @@ func DecodeTask(b []byte) (im.Task, error) {
 	case t.Conversation == "":
 		return im.Task{}, &UndecodableError{"no conversation"}
 	case !t.Valid():
-		return im.Task{}, &UndecodableError{"not exactly one of send, receipt, change and hide"}
+		return im.Task{}, &UndecodableError{"not exactly one thing to do"}
 	}
 	return t, nil
 }

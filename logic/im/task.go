@@ -6,10 +6,10 @@ import "encoding/json"
 type Lane string
 
 const (
-	LaneRealtime Lane = "realtime" // messages and receipts, keyed by conversation, in order
-	LaneDelay    Lane = "delay"
-	LaneRetry    Lane = "retry"
-	LaneDead     Lane = "dead"
+	LaneRealtime Lane = "realtime" // messages, receipts and changes, keyed by conversation, in order
+	LaneDelay    Lane = "delay"    // scheduled messages that are due
+	LaneRetry    Lane = "retry"    // what has no order to keep and may fail for a while: notifications
+	LaneDead     Lane = "dead"     // what retry gave up on, on its way to the table
 )
 
 // Task is one record of a lane. Exactly one of the pointers is set.
@@ -19,12 +19,29 @@ type Task struct {
 	Receipt      *ReceiptTask
 	Change       *ChangeTask
 	Hide         *HideTask
+	Fire         *FireTask   // lane delay
+	Notify       *NotifyTask // lane retry
+	Dead         *DeadLetter // lane dead
+}
+
+// Lane is the topic that t is for.
+func (t *Task) Lane() Lane {
+	switch {
+	case t.Fire != nil:
+		return LaneDelay
+	case t.Notify != nil:
+		return LaneRetry
+	case t.Dead != nil:
+		return LaneDead
+	}
+	return LaneRealtime
 }
 
 // Valid says that exactly one of the pointers is set.
 func (t *Task) Valid() bool {
 	n := 0
-	for _, set := range [...]bool{t.Send != nil, t.Receipt != nil, t.Change != nil, t.Hide != nil} {
+	for _, set := range [...]bool{t.Send != nil, t.Receipt != nil, t.Change != nil, t.Hide != nil,
+		t.Fire != nil, t.Notify != nil, t.Dead != nil} {
 		if set {
 			n++
 		}
@@ -98,18 +115,6 @@ type CursorMove struct {
 type NewConversation struct {
 	ID      ConversationID
 	Members []UserID
-}
-
-// DeadLetter is a record that was given up, unique by (Topic, Partition, Offset).
-type DeadLetter struct {
-	Topic     string
-	Partition int
-	Offset    int64
-	Key       SendKey // zero where the record could not be read
-	Hash      ContentHash
-	Reason    string
-	Payload   []byte
-	ParkedAt  int64
 }
 
 // Projection is everything one batch raises in Redis. Users and conversations may

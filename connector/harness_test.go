@@ -151,6 +151,7 @@ type directory struct {
 	watchers map[im.UserID]map[im.NodeID]bool
 	dead     map[im.NodeID]bool // whose lease has ended
 	reads    int                // of presence, per user
+	checks   int                // of who is alive
 
 	channels map[im.ConversationID]*channel
 	moves    []string // of MoveRooms
@@ -278,6 +279,7 @@ func (d *directory) LiveNodes(context.Context) (map[im.NodeID]bool, error) {
 	if d.away {
 		return nil, im.ErrCache
 	}
+	d.checks++
 	live := map[im.NodeID]bool{}
 	for node := range d.batches {
 		live[node] = !d.dead[node]

@@ -151,7 +151,12 @@ func TestPresence_OfAKilledNodeEndsWithItsLease(t *testing.T) {
 	w.isTold("9+phone")
 	b.connected(11, "phone")
 	w.isTold("11+phone")
-	time.Sleep(nodesCheck + 200*time.Millisecond) // it has been seen alive
+	before := 0
+	dir.set(func() { before = dir.checks })
+	eventually(t, "it has been seen alive", func() (seen bool) {
+		dir.set(func() { seen = dir.checks >= before+2 }) // what the first of them said has been noted then
+		return seen
+	})
 	dir.set(func() { dir.dead["n2"] = true })
 	w.isTold("9")
 	w.quiet()

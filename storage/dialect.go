@@ -39,6 +39,8 @@ type dialect struct {
 	// byPrimary follows the table messages where nothing but its primary key will do.
 	// MariaDB may prefer a key that holds all columns asked for, and sort.
 	byPrimary string
+	// byNext likewise follows the table scheduled: its key by time.
+	byNext string
 	// rowJoin joins the rows of moveCursors and lasts.
 	rowJoin string
 }
@@ -47,6 +49,9 @@ const (
 	mysqlNow  = "CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)"
 	sqliteNow = "CAST(ROUND(unixepoch('now', 'subsec') * 1000) AS INTEGER)"
 )
+
+// timed puts the database's time into a statement.
+func (d *dialect) timed(query string) string { return strings.ReplaceAll(query, "%now", d.now) }
 
 const mysqlByPrimary = " FORCE INDEX (PRIMARY)"
 
@@ -89,6 +94,7 @@ var mysqlDialect = dialect{
 	sightEnd: ") v STRAIGHT_JOIN users u ON u.id = v.u",
 
 	byPrimary: mysqlByPrimary,
+	byNext:    " FORCE INDEX (scheduled_next)",
 	rowJoin:   " UNION ALL ",
 }
 

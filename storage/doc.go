@@ -27,6 +27,12 @@
 //	      and ends its operation, or nothing is. Who is in has leave_seq <= joined_seq;
 //	      both only rise.
 //
+// Promises of scheduled messages:
+//
+//	[S22] A scheduled message is cancelled or claimed, never both; what was claimed does
+//	      not change any more. It is not due before the database's clock says so, and what
+//	      is due is found by one range read, however many wait.
+//
 // Promises of the projection:
 //
 //	[S10] Redis may be emptied, restarted, failed over or full at any moment: the next

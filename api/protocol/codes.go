@@ -49,6 +49,7 @@ var Codes = []Code{
 	{im.ErrChangeIDConflict, "client_change_id_conflict", http.StatusConflict, 0, false, "this client_change_id was used before for another change"},
 	{im.ErrRecalled, "recalled", http.StatusConflict, 0, false, "the message has been recalled"},
 	{im.ErrEditConflict, "edit_conflict", http.StatusConflict, 0, false, "the message was changed after base_change"},
+	{im.ErrScheduleFinal, "schedule_final", http.StatusConflict, 0, false, "the scheduled message is on its way, sent, failed or cancelled"},
 	{im.ErrTooLate, "too_late", http.StatusForbidden, 0, false, "the time for that is over"},
 	{im.ErrPending, "membership_pending", http.StatusConflict, 0, true, "a change of this membership is still under way"},
 	{im.ErrConflict, "conflict", http.StatusConflict, 0, false, "taken, or changed meanwhile"},

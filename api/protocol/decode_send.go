@@ -46,7 +46,7 @@ func plainSend(raw []byte, s *Send) bool {
 			s.Content = value
 		case "to":
 			ok = plainTo(value, &s.To)
-		case "reply_to", "forward", "mentions", "mentions_all":
+		case "reply_to", "forward", "mentions", "mentions_all", "deliver_at":
 			return false
 		default:
 			ok = plainKey(key)

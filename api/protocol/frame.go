@@ -91,6 +91,9 @@ type Send struct {
 	Forward     *MessageRef     `json:"forward,omitempty"`      // instead of type and content
 	Mentions    []im.UserID     `json:"mentions,omitempty"`     // members of the conversation, at most 50
 	MentionsAll bool            `json:"mentions_all,omitempty"` // in a channel, by admins
+	// DeliverAt schedules the message for a time in Unix milliseconds, at most 366 days
+	// ahead; what is past is due at once.
+	DeliverAt int64 `json:"deliver_at,omitempty"`
 }
 
 // MessageRef names a message: one to reply to, in the conversation of the send, where
@@ -106,6 +109,8 @@ type SendState string
 const (
 	StateAccepted SendState = "accepted" // Kafka has it
 	StateStored   SendState = "stored"   // MySQL has committed it; Seq and MessageID are set
+
+	StateScheduled SendState = "scheduled" // it waits for its time; ScheduleID and DeliverAt are set
 )
 
 // Sent answers send.
@@ -116,6 +121,8 @@ type Sent struct {
 	Seq            im.Seq            `json:"seq,omitempty"`
 	MessageID      *im.MessageID     `json:"message_id,omitempty"`
 	StoredAt       int64             `json:"stored_at,omitempty"`
+	ScheduleID     *im.ScheduleID    `json:"schedule_id,omitempty"`
+	DeliverAt      int64             `json:"deliver_at,omitempty"` // Unix milliseconds
 }
 
 // Receipt is the data of ack and read, and answers them with the seq after merging

@@ -22,7 +22,8 @@ var (
 	ErrChangeIDConflict = errors.New("client change ID used before for another change")
 	ErrRecalled         = errors.New("message recalled")
 	ErrEditConflict     = errors.New("message changed since") // after the base of an edit
-	ErrTooLate          = errors.New("too late")              // to recall or edit
+	ErrScheduleFinal    = errors.New("scheduled message is no longer pending")
+	ErrTooLate          = errors.New("too late") // to recall or edit
 	ErrTooLarge         = errors.New("too large")
 	ErrUnsupported      = errors.New("unsupported")       // unknown command, media type or protocol
 	ErrStore            = errors.New("store unavailable") // MySQL is away

@@ -1,0 +1,130 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// dueScheduled reads the front of a partition's rows in one state, by the key
+// scheduled_next.
+func (d *dialect) dueScheduled() string {
+	return "SELECT id, conversation, due_at, next_at - " + d.now + " FROM scheduled" + d.byNext + " WHERE partition_no = ? AND state = ? AND next_at <= " + d.now +
+		" + ? ORDER BY next_at, id LIMIT ?"
+}
+
+const (
+	queueScheduled    = "UPDATE scheduled SET state = 1, next_at = %now + ?, updated_at = %now WHERE id IN "
+	queueScheduledEnd = " AND (state = 1 OR state = 0 AND due_at <= %now)"
+	upTo              = " AND due_at <= ? AND (due_at < ? OR id <= ?)"
+	claimScheduled    = "UPDATE scheduled SET state = 1, next_at = %now + ?, updated_at = %now WHERE conversation = ? AND state = 0" + upTo + " AND due_at <= %now"
+	claimedScheduled  = "SELECT " + scheduledColumns + " FROM scheduled WHERE conversation = ? AND state = 1" + upTo + " ORDER BY due_at, id LIMIT ?"
+)
+
+// DueScheduled is the front of a partition's rows that are pending, or in queue: those to
+// be looked at by now, or within ahead, in that order, by the database's clock. One range
+// read of an index, however many wait.
+func (db *DB) DueScheduled(ctx context.Context, partition int, state im.ScheduleState, ahead time.Duration, limit int) (rows []im.DueSchedule, err error) {
+	ctx, done := db.begin(ctx, "due_scheduled")
+	defer done(&err)
+	return queryAll(ctx, db.r, func(rows *sql.Rows) (s im.DueSchedule, err error) {
+		return s, rows.Scan(&s.ID, &s.Conversation, &s.DueAt, &s.In)
+	}, db.d.dueScheduled(), partition, state, ahead.Milliseconds(), limit)
+}
+
+// QueueScheduled notes that the log has been told of rows: those that are due are in
+// queue, and looked at again when that has lasted for again.
+func (db *DB) QueueScheduled(ctx context.Context, ids []im.ScheduleID, again time.Duration) (err error) {
+	ctx, done := db.begin(ctx, "queue_scheduled")
+	defer done(&err)
+	for part := range slices.Chunk(ids, insertRows) {
+		err := db.transact(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, db.d.timed(queueScheduled+in(len(part))+queueScheduledEnd),
+				append([]any{again.Milliseconds()}, anyOf(part)...)...)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ClaimScheduled puts the rows of a conversation that are due, up to upTo, in queue and
+// returns the first of those in queue, by due time. What it returns can neither be changed
+// nor cancelled any more.
+func (db *DB) ClaimScheduled(ctx context.Context, c im.ConversationID, to im.FireTask, again time.Duration, limit int) (rows []im.Scheduled, err error) {
+	ctx, done := db.begin(ctx, "claim_scheduled")
+	defer done(&err)
+	err = db.transact(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, db.d.timed(claimScheduled), again.Milliseconds(), c, to.DueAt, to.DueAt, to.Schedule)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return queryAll(ctx, db.w, scanScheduled, claimedScheduled, c, to.DueAt, to.DueAt, to.Schedule, limit)
+}
+
+// KeepDecisions keeps what was decided of rows in queue, so that it is decided once.
+func (db *DB) KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (err error) {
+	ctx, done := db.begin(ctx, "keep_decisions")
+	defer done(&err)
+	return db.transact(ctx, func(tx *sql.Tx) error {
+		for _, d := range decisions {
+			if _, err := tx.ExecContext(ctx, "UPDATE scheduled SET request = ? WHERE id = ? AND state = 1", []byte(d.Request), d.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// EndScheduled ends rows in queue; what has ended already stays as it is.
+func (db *DB) EndScheduled(ctx context.Context, ends []im.ScheduleEnd) (err error) {
+	ctx, done := db.begin(ctx, "end_scheduled")
+	defer done(&err)
+	return db.transact(ctx, func(tx *sql.Tx) error {
+		var sent []im.ScheduleID
+		for _, e := range ends {
+			if e.State == im.ScheduleSent {
+				sent = append(sent, e.ID)
+				continue
+			}
+			if _, err := tx.ExecContext(ctx, db.d.timed("UPDATE scheduled SET state = ?, reason = ?, updated_at = %now WHERE id = ? AND state = 1"),
+				e.State, cut(e.Reason, 64), e.ID); err != nil {
+				return err
+			}
+		}
+		for part := range slices.Chunk(sent, insertRows) {
+			if _, err := tx.ExecContext(ctx, db.d.timed("UPDATE scheduled SET state = 2, updated_at = %now WHERE state = 1 AND id IN "+in(len(part))), anyOf(part)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ForgetScheduled removes final rows that have not changed for age, at most limit of each
+// final state, and says how many those were.
+func (db *DB) ForgetScheduled(ctx context.Context, age time.Duration, limit int) (n int, err error) {
+	ctx, done := db.begin(ctx, "forget_scheduled")
+	defer done(&err)
+	for _, state := range []im.ScheduleState{im.ScheduleSent, im.ScheduleFailed, im.ScheduleCancelled} {
+		ids, err := queryAll(ctx, db.r, func(rows *sql.Rows) (id im.ScheduleID, err error) { return id, rows.Scan(&id) },
+			forgettable+db.d.now+" - ?"+forgettableOrder, state, age.Milliseconds(), limit)
+		if err != nil {
+			return n, err
+		}
+		for part := range slices.Chunk(ids, insertRows) {
+			if _, err := db.w.ExecContext(ctx, "DELETE FROM scheduled WHERE id IN "+in(len(part)), anyOf(part)...); err != nil {
+				return n, err
+			}
+			n += len(part)
+		}
+	}
+	return n, nil
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/logic/im"
 )
 
@@ -40,11 +41,9 @@ func (s *Server) guard(c *gin.Context) {
 		s.abort(c, im.Invalid("query", "malformed"))
 		return
 	}
-	for key := range query {
-		if strings.Contains(strings.ToLower(key), "token") || strings.EqualFold(key, "authorization") {
-			s.abort(c, im.Invalid("query", "a token belongs in the Authorization header, since queries are logged"))
-			return
-		}
+	if protocol.CarriesToken(c.Request.URL.RawQuery) {
+		s.abort(c, im.Invalid("query", "a token belongs in the Authorization header, since queries are logged"))
+		return
 	}
 	c.Set(keyQuery, query)
 	c.Next()

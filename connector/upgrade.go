@@ -84,8 +84,9 @@ func (c *conn) refuse(status int, answer []byte) {
 // upgrade judges a whole request and composes the answer.
 func (c *conn) upgrade(request []byte) (answer []byte, status int) {
 	var (
-		host, origin, forwarded string
-		offered, chosen         bool
+		hosts, origins  []string
+		forwarded       string
+		offered, chosen bool
 	)
 	rw := &memory{in: bytes.NewReader(request)}
 	status = http.StatusSwitchingProtocols
@@ -103,12 +104,12 @@ func (c *conn) upgrade(request []byte) (answer []byte, status int) {
 				return reject(http.StatusBadRequest, "malformed target", "")
 			case target.Path != Path:
 				return reject(http.StatusNotFound, "not found", "")
-			case carriesToken(target.RawQuery):
+			case protocol.CarriesToken(target.RawQuery):
 				return reject(http.StatusBadRequest, "a token belongs into the first message, never into the URL", "")
 			}
 			return nil
 		},
-		OnHost: func(h []byte) error { host = string(h); return nil },
+		OnHost: func(h []byte) error { hosts = append(hosts, string(h)); return nil },
 		Protocol: func(p []byte) bool {
 			offered = true
 			chosen = chosen || string(p) == protocol.Subprotocol
@@ -117,7 +118,7 @@ func (c *conn) upgrade(request []byte) (answer []byte, status int) {
 		OnHeader: func(key, value []byte) error {
 			switch string(key) {
 			case "Origin":
-				origin = string(value)
+				origins = append(origins, string(value))
 			case "X-Forwarded-For":
 				forwarded += "," + string(value)
 			case "Content-Length", "Transfer-Encoding":
@@ -132,7 +133,10 @@ func (c *conn) upgrade(request []byte) (answer []byte, status int) {
 		if offered && !chosen {
 			return nil, reject(http.StatusBadRequest, "subprotocol: "+protocol.Subprotocol, "")
 		}
-		if !c.s.originAllowed(origin, host) {
+		if len(hosts) > 1 {
+			return nil, reject(http.StatusBadRequest, "Host given more than once", "")
+		}
+		if !c.s.originAllowed(origins, hosts) {
 			return nil, reject(http.StatusForbidden, "origin not allowed", "")
 		}
 		c.ip = c.s.clientIP(c.ip, forwarded)
@@ -171,33 +175,24 @@ type memory struct {
 func (m *memory) Read(p []byte) (int, error)  { return m.in.Read(p) }
 func (m *memory) Write(p []byte) (int, error) { return m.out.Write(p) }
 
-// carriesToken says whether a query looks like it holds a credential. Addresses end
-// up in logs and histories.
-func carriesToken(query string) bool {
-	for pair := range strings.SplitSeq(query, "&") {
-		key, _, _ := strings.Cut(pair, "=")
-		if k, err := url.QueryUnescape(key); err == nil {
-			key = k
-		}
-		key = strings.ToLower(key)
-		if strings.Contains(key, "token") || slices.Contains([]string{"auth", "authorization", "bearer", "jwt"}, key) {
-			return true
-		}
-	}
-	return false
-}
-
 // originAllowed says whether a page may connect: one of the socket's own host, or
-// of the list. Who sends no Origin is no page.
-func (s *Server) originAllowed(origin, host string) bool {
-	if origin == "" || slices.Contains(s.cfg.AllowedOrigins, origin) {
+// of the list. Who sends no Origin is no page; who sends two is none that we know, since
+// a proxy in front may have judged the other.
+func (s *Server) originAllowed(origins, hosts []string) bool {
+	if len(origins) == 0 {
 		return true
 	}
-	u, err := url.Parse(origin)
+	if len(origins) > 1 {
+		return false
+	}
+	if slices.Contains(s.cfg.AllowedOrigins, origins[0]) {
+		return true
+	}
+	u, err := url.Parse(origins[0])
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return false // also "null"
 	}
-	own := &url.URL{Host: host}
+	own := &url.URL{Host: hosts[0]}
 	return strings.EqualFold(u.Hostname(), own.Hostname())
 }
 

@@ -70,7 +70,7 @@ type Config struct {
 	WriteTimeout time.Duration
 	// Heartbeat is the interval that logic's connect reply tells clients (default 25 s:
 	// under the 30 s after which some phone networks forget a connection). Silence of
-	// 2.5 intervals ends a connection.
+	// 2.2 intervals ends a connection: whose network is cut is offline within a minute.
 	Heartbeat time.Duration
 	// CallTimeout bounds the answer to one message (default 5 s: no send hangs longer).
 	CallTimeout time.Duration

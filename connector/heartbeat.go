@@ -149,9 +149,10 @@ func (s *Server) look(c *conn, now uint32) (next uint32) {
 	return next
 }
 
-// silence is how long a client may say nothing: two heartbeats missed, and half of
-// one for the way.
-func (s *Server) silence() time.Duration { return s.cfg.Heartbeat * 5 / 2 }
+// silence is how long a client may say nothing: two heartbeats missed, and a fifth of
+// one for the way. With lingerTime for an answer to the close frame it stays below the
+// minute after which a client that is cut off is to be offline.
+func (s *Server) silence() time.Duration { return s.cfg.Heartbeat * 11 / 5 }
 
 // expired says whether a token that ends at unixMilli has; otherwise next is moved
 // forward to when it will.

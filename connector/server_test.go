@@ -399,6 +399,19 @@ func TestIdle_IsEnded(t *testing.T) {
 	})
 }
 
+// A client that is cut off is offline within a minute: its silence, the wait for an
+// answer to the close frame, the ticks at which both are looked at, and a second for
+// those who watch.
+func TestSilence_OfTheDefaultsIsUnderAMinute(t *testing.T) {
+	s := &Server{cfg: Config{}.withDefaults()}
+	if offline := s.silence() + lingerTime + 4*tickTime + time.Second; offline > time.Minute {
+		t.Errorf("offline after %s", offline)
+	}
+	if s.silence() < 2*s.cfg.Heartbeat {
+		t.Error("two heartbeats may be missed")
+	}
+}
+
 func TestToken_ExpiresUnlessRefreshed(t *testing.T) {
 	both(t, func(t *testing.T, k kind) {
 		b := start(t, k, unlimited())

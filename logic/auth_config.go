@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/logic/im"
 )
 
 // AuthConfig is how users prove who they are.
@@ -48,13 +49,12 @@ type AuthConfig struct {
 // replaced without a gap.
 type ServerKey struct {
 	ID     string // 1 to 64 of A-Z a-z 0-9 _ -
-	Secret string // at least 32 bytes
+	Secret string // see im.CheckSecret
 }
 
 const (
 	defaultAccessTTL  = time.Hour
 	defaultRefreshTTL = 30 * 24 * time.Hour
-	minSecretBytes    = 32 // 256 bits, the size of HS256's hash (RFC 7518 §3.2)
 )
 
 // Validate names the first bad field.
@@ -84,8 +84,9 @@ func (c AuthConfig) Validate() error {
 			return bad(field+".id", fmt.Sprintf("%q", k.ID), "is not 1 to 64 of A-Z a-z 0-9 _ -")
 		case seen[k.ID]:
 			return bad(field+".id", k.ID, "stands twice")
-		case len(k.Secret) < minSecretBytes:
-			return bad(field+".secret", fmt.Sprintf("of %d bytes", len(k.Secret)), "is shorter than 32 bytes")
+		}
+		if err := im.CheckSecret(k.Secret); err != nil {
+			return fmt.Errorf("logic.auth.%s.secret: %w", field, err)
 		}
 		seen[k.ID] = true
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -286,10 +285,16 @@ func newRegistry() *registry {
 		versions: map[im.UserID]uint32{}, devices: map[stateKey]*deviceRow{}, policies: map[im.UserID]im.MessagePolicy{}, taken: map[string]int{}}
 }
 
+// The secrets of the two server keys.
+const (
+	appSecret  = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERIT"
+	app2Secret = "FBUWFxgZGhscHR4fICEiIyQlJicoKSorLC0uLzAx"
+)
+
 func newTestAuth(t testing.TB, r *registry, change ...func(*AuthConfig, *AuthDeps)) *Auth {
 	t.Helper()
 	cfg := AuthConfig{KeysFile: filepath.Join(t.TempDir(), "keys"), GenerateKeys: true,
-		ServerKeys: []ServerKey{{"app", strings.Repeat("s", 32)}, {"app2", strings.Repeat("t", 40)}}}
+		ServerKeys: []ServerKey{{"app", appSecret}, {"app2", app2Secret}}}
 	deps := AuthDeps{Accounts: r, Profiles: r, Limits: r, Kick: r, Clock: r.clock,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()}
 	for _, c := range change {

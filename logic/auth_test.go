@@ -260,9 +260,10 @@ func TestNewAuth_RefusesToStart(t *testing.T) {
 	}{
 		"no keys file":      {AuthConfig{}, "logic.auth.keys_file"},
 		"missing keys file": {AuthConfig{KeysFile: filepath.Join(dir, "none")}, "signing keys"},
-		"short server key":  {AuthConfig{KeysFile: "k", ServerKeys: []ServerKey{{"a", strings.Repeat("x", 31)}}}, "logic.auth.server_keys[0].secret"},
-		"server key twice":  {AuthConfig{KeysFile: "k", ServerKeys: []ServerKey{{"a", strings.Repeat("x", 32)}, {"a", strings.Repeat("y", 32)}}}, "logic.auth.server_keys[1].id"},
-		"server key ID":     {AuthConfig{KeysFile: "k", ServerKeys: []ServerKey{{"a b", strings.Repeat("x", 32)}}}, "logic.auth.server_keys[0].id"},
+		"short server key":  {AuthConfig{KeysFile: "k", ServerKeys: []ServerKey{{"a", appSecret[:31]}}}, "logic.auth.server_keys[0].secret"},
+		"typed server key":  {AuthConfig{KeysFile: "k", ServerKeys: []ServerKey{{"a", strings.Repeat("x", 64)}}}, "logic.auth.server_keys[0].secret"},
+		"server key twice":  {AuthConfig{KeysFile: "k", ServerKeys: []ServerKey{{"a", appSecret}, {"a", app2Secret}}}, "logic.auth.server_keys[1].id"},
+		"server key ID":     {AuthConfig{KeysFile: "k", ServerKeys: []ServerKey{{"a b", appSecret}}}, "logic.auth.server_keys[0].id"},
 		"access TTL":        {AuthConfig{KeysFile: "k", AccessTTL: time.Second}, "logic.auth.access_ttl"},
 		"refresh TTL":       {AuthConfig{KeysFile: "k", AccessTTL: time.Hour, RefreshTTL: time.Minute}, "logic.auth.refresh_ttl"},
 	} {

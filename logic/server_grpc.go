@@ -28,8 +28,8 @@ type GRPCServerConfig struct {
 	// Listen is host:port on a private network; there is no TLS on this port. No
 	// default.
 	Listen string
-	// Token is what connectors must show. It is needed unless Listen is loopback; at
-	// least 32 bytes.
+	// Token is what connectors must show. It is needed unless Listen is loopback; see
+	// im.CheckSecret.
 	Token string
 	// DrainTimeout is how long a stop waits for connectors to go elsewhere (default
 	// 6 s: above the 5 s in which everything pending is answered).
@@ -47,8 +47,8 @@ func (c GRPCServerConfig) Validate() error {
 	switch {
 	case c.Token == "" && !loopback:
 		return fmt.Errorf("logic.grpc.token: is empty, which only loopback may have and %s is not", c.Listen)
-	case c.Token != "" && len(c.Token) < minSecretBytes:
-		return fmt.Errorf("logic.grpc.token: of %d bytes is shorter than %d", len(c.Token), minSecretBytes)
+	case c.Token != "" && im.CheckSecret(c.Token) != nil:
+		return fmt.Errorf("logic.grpc.token: %w", im.CheckSecret(c.Token))
 	case c.DrainTimeout < 0:
 		return fmt.Errorf("logic.grpc.drain_timeout: %s is negative", c.DrainTimeout)
 	}

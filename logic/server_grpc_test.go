@@ -22,7 +22,7 @@ import (
 // there); here is what no connector of ours would do.
 
 func TestGRPCServerConfig_NamesTheBadField(t *testing.T) {
-	token := strings.Repeat("t", 32)
+	const token = appSecret
 	for name, c := range map[string]struct {
 		cfg  GRPCServerConfig
 		want string
@@ -34,6 +34,7 @@ func TestGRPCServerConfig_NamesTheBadField(t *testing.T) {
 		"everywhere without":      {GRPCServerConfig{Listen: ":9000"}, "logic.grpc.token"},
 		"an address without":      {GRPCServerConfig{Listen: "10.0.0.1:9000"}, "logic.grpc.token"},
 		"short token":             {GRPCServerConfig{Listen: "127.0.0.1:0", Token: token[1:]}, "logic.grpc.token"},
+		"a token of an example":   {GRPCServerConfig{Listen: "127.0.0.1:0", Token: "changeme-" + token}, "logic.grpc.token"},
 		"no port":                 {GRPCServerConfig{Listen: "127.0.0.1"}, "logic.grpc.listen"},
 		"nothing":                 {GRPCServerConfig{}, "logic.grpc.listen"},
 		"negative drain":          {GRPCServerConfig{Listen: "127.0.0.1:0", DrainTimeout: -1}, "logic.grpc.drain_timeout"},

@@ -15,10 +15,10 @@ func TestAuth_ServerKeys(t *testing.T) {
 		id, secret string
 		want       error
 	}{
-		"right":         {"app", strings.Repeat("s", 32), nil},
-		"the other":     {"app2", strings.Repeat("t", 40), nil},
-		"another's":     {"app", strings.Repeat("t", 40), im.ErrUnauthenticated},
-		"unknown":       {"nobody", strings.Repeat("s", 32), im.ErrUnauthenticated},
+		"right":         {"app", appSecret, nil},
+		"the other":     {"app2", app2Secret, nil},
+		"another's":     {"app", app2Secret, im.ErrUnauthenticated},
+		"unknown":       {"nobody", appSecret, im.ErrUnauthenticated},
 		"empty":         {"", "", im.ErrUnauthenticated},
 		"unknown empty": {"nobody", "", im.ErrUnauthenticated},
 	} {

@@ -27,7 +27,7 @@ const maxSigningKeys = 16
 
 // NewSigningKey makes a key of 256 random bits.
 func NewSigningKey() SigningKey {
-	secret := make([]byte, minSecretBytes)
+	secret := make([]byte, im.MinSecretBytes)
 	rand.Read(secret) // never fails since Go 1.24
 	return SigningKey{ID: "k" + strings.ToLower(rand.Text()[:8]), Secret: secret}
 }
@@ -64,9 +64,9 @@ func LoadSigningKeys(path string) ([]SigningKey, error) {
 			return nil, fmt.Errorf("signing keys: %s:%d: the ID stands twice", path, line)
 		case err != nil:
 			return nil, fmt.Errorf("signing keys: %s:%d: the secret is not unpadded base64url", path, line)
-		case len(secret) < minSecretBytes:
-			return nil, fmt.Errorf("signing keys: %s:%d: the secret has %d bytes, below %d", path, line, len(secret), minSecretBytes)
-		case weak(secret):
+		case len(secret) < im.MinSecretBytes:
+			return nil, fmt.Errorf("signing keys: %s:%d: the secret has %d bytes, below %d", path, line, len(secret), im.MinSecretBytes)
+		case im.Repetitive(secret):
 			return nil, fmt.Errorf("signing keys: %s:%d: the secret is not random", path, line)
 		case len(keys) == maxSigningKeys:
 			return nil, fmt.Errorf("signing keys: %s: more than %d keys", path, maxSigningKeys)
@@ -81,20 +81,6 @@ func LoadSigningKeys(path string) ([]SigningKey, error) {
 		return nil, fmt.Errorf("signing keys: %s holds none", path)
 	}
 	return keys, nil
-}
-
-// weak finds placeholders: 32 random bytes have fewer than 8 different ones with a
-// chance below 2^-128.
-func weak(secret []byte) bool {
-	var seen [256]bool
-	n := 0
-	for _, b := range secret {
-		if !seen[b] {
-			seen[b] = true
-			n++
-		}
-	}
-	return n < 8
 }
 
 // generateKeysFile makes the file where it is missing. Of several processes that try

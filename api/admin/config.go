@@ -5,14 +5,17 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
 )
 
 // Config is what an operator sets of the admin listener. A zero field is its default.
 type Config struct {
 	// Listen is host:port (default 127.0.0.1:8070).
 	Listen string
-	// Token is asked for as "Authorization: Bearer" by what changes something, and by
-	// profiles (default none, allowed on a loopback address only; at least 32 bytes).
+	// Token is asked for as "Authorization: Bearer" by what changes something, by
+	// profiles, and on an address that is not loopback by metrics (default none, allowed
+	// on a loopback address only; see im.CheckSecret).
 	Token string
 	// Profiles offers /debug/pprof (default off: a profile shows memory).
 	Profiles bool
@@ -40,12 +43,18 @@ func (c Config) Validate() error {
 	switch {
 	case c.Token == "" && !loopback(host):
 		return fmt.Errorf("admin.token: needed, since admin.listen %q is not a loopback address", c.Listen)
-	case c.Token != "" && len(c.Token) < 32:
-		return fmt.Errorf("admin.token: %d bytes are below 32", len(c.Token))
+	case c.Token != "" && im.CheckSecret(c.Token) != nil:
+		return fmt.Errorf("admin.token: %w", im.CheckSecret(c.Token))
 	case c.CheckTimeout < 0:
 		return fmt.Errorf("admin.check_timeout: must be positive")
 	}
 	return nil
+}
+
+// public says that others than this machine's users reach the listener.
+func (c Config) public() bool {
+	host, _, err := net.SplitHostPort(c.Listen)
+	return err != nil || !loopback(host)
 }
 
 // loopback is true for names of this machine that no foreign page can take over by

@@ -4,5 +4,6 @@
 //
 //	[O1] what changes something asks for the token, or, where none is set, for a
 //	     request from this machine that no web page can make
+//	     where others reach the listener, metrics ask for the token too
 //	[O2] readiness names what is away, and nothing of where it is
 package admin

@@ -55,10 +55,14 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 		write(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /ready", s.handleReady)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{
+	metrics := promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(deps.Log.Handler(), slog.LevelError),
 		Timeout:  10 * time.Second, MaxRequestsInFlight: 4,
-	}))
+	}).ServeHTTP
+	if s.cfg.public() {
+		metrics = s.operator(metrics)
+	}
+	mux.HandleFunc("GET /metrics", metrics)
 	if deps.Generations != nil {
 		mux.HandleFunc("POST /admin/generation", s.operator(s.handleGeneration))
 	}

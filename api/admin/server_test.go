@@ -105,6 +105,19 @@ func TestMetrics_AreServed(t *testing.T) {
 }
 
 // [O1]
+func TestMetrics_AskForTheTokenWhereOthersReachThem(t *testing.T) {
+	s, _ := newServer(t, Config{Listen: "0.0.0.0:8070", Token: token})
+	if w := do(s, "GET", "/metrics", nil); w.Code != 401 || strings.Contains(w.Body.String(), "curlew_test") {
+		t.Errorf("without: %d %s", w.Code, w.Body)
+	}
+	if w := do(s, "GET", "/metrics", map[string]string{"Authorization": "Bearer " + token}); w.Code != 200 {
+		t.Errorf("with: %d", w.Code)
+	}
+	if w := do(s, "GET", "/ready", nil); w.Code != 200 {
+		t.Errorf("a balancer's question: %d", w.Code)
+	}
+}
+
 func TestGeneration_IsSetByTheOperatorAlone(t *testing.T) {
 	s, g := newServer(t, Config{})
 	for name, header := range map[string]map[string]string{
@@ -164,8 +177,10 @@ func TestConfig_PublicAddressNeedsAToken(t *testing.T) {
 			t.Errorf("%s with a token: %v", listen, err)
 		}
 	}
-	if err := (Config{Token: "short"}).Validate(); err == nil {
-		t.Error("a short token is good enough")
+	for _, bad := range []string{token[1:], strings.Repeat("x", 64), "change-me-0123456789abcdef0123456789"} {
+		if err := (Config{Token: bad}).Validate(); err == nil || strings.Contains(err.Error(), bad) {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 	for _, listen := range []string{"", "127.0.0.1:0", "localhost:1", "[::1]:1"} {
 		if err := (Config{Listen: listen}).Validate(); err != nil {

@@ -280,6 +280,7 @@ var bodies = map[string]any{
 	"GroupMembers": protocol.GroupMembers{}, "AddMembers": protocol.AddMembers{}, "SetRole": protocol.SetRole{}, "MuteMember": protocol.MuteMember{},
 	"TransferGroup": protocol.TransferGroup{}, "JoinGroup": protocol.JoinGroup{}, "JoinRequest": protocol.JoinRequest{},
 	"JoinRequests": protocol.JoinRequests{}, "CreateChannel": protocol.CreateChannel{}, "RenameChannel": protocol.RenameChannel{},
+	"Scheduled": protocol.Scheduled{}, "ScheduledPage": protocol.ScheduledPage{}, "ChangeScheduled": protocol.ChangeScheduled{},
 	"Notice": im.Notice{}, "NoticeUser": im.NoticeUser{}, "ReceiptCount": protocol.ReceiptCount{}, "ReceiptCounts": protocol.ReceiptCounts{},
 	"Recipient": protocol.Recipient{}, "Recipients": protocol.Recipients{},
 	"Stored": protocol.Stored{}, "Rejected": protocol.Rejected{}, "CursorMoved": protocol.CursorMoved{}, "Kicked": protocol.Kicked{},

@@ -63,6 +63,8 @@ type fake struct {
 	lastHandle  string
 	lastChange  protocol.Change
 	lastHide    protocol.DeleteMessages
+	lastAsk     protocol.AskScheduled
+	lastPatch   protocol.ChangeScheduled
 	lastUsers   []im.UserID
 
 	lastUpdate   protocol.UpdateProfile

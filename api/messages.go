@@ -9,7 +9,8 @@ import (
 )
 
 // send answers 202 when the message is accepted; 200 when it is known to be stored
-// already; with ?wait=stored 201 when it is stored, 202 where that takes over 4.5 s.
+// already; with ?wait=stored 201 when it is stored, 202 where that takes over 4.5 s; 201
+// where it is scheduled.
 func (s *Server) send(c *gin.Context) (int, any, error) {
 	wait, err := waitStored(c)
 	if err != nil {
@@ -25,6 +26,8 @@ func (s *Server) send(c *gin.Context) (int, any, error) {
 
 func storedStatus(state protocol.SendState, waited bool) int {
 	switch {
+	case state == protocol.StateScheduled:
+		return http.StatusCreated
 	case state != protocol.StateStored:
 		return http.StatusAccepted
 	case waited:

@@ -35,6 +35,16 @@ type Chat interface {
 	Deletions(ctx context.Context, who im.Identity, c im.ConversationID, after uint64, limit int) (protocol.Deletions, error)
 	// ServerSend sends for a backend, answered as SendAndWait.
 	ServerSend(ctx context.Context, req protocol.ServerSend, wait bool) (protocol.Sent, error)
+	// ScheduledList is what the caller has scheduled, in one state, by due time.
+	ScheduledList(ctx context.Context, who im.Identity, ask protocol.AskScheduled) (protocol.ScheduledPage, error)
+	ScheduledOne(ctx context.Context, who im.Identity, id im.ScheduleID) (protocol.Scheduled, error)
+	// ChangeScheduled, CancelScheduled and SendScheduled return im.ErrScheduleFinal where it
+	// is pending no more.
+	ChangeScheduled(ctx context.Context, who im.Identity, id im.ScheduleID, req protocol.ChangeScheduled) (protocol.Scheduled, error)
+	CancelScheduled(ctx context.Context, who im.Identity, id im.ScheduleID) (protocol.Scheduled, error)
+	SendScheduled(ctx context.Context, who im.Identity, id im.ScheduleID) (protocol.Scheduled, error)
+	ServerScheduledOne(ctx context.Context, id im.ScheduleID) (protocol.Scheduled, error)
+	ServerCancelScheduled(ctx context.Context, id im.ScheduleID) (protocol.Scheduled, error)
 	Limits() protocol.Limits
 }
 

@@ -121,6 +121,11 @@ func (s *Server) routes() error {
 	v1.DELETE("/blocks/:user", s.handle(s.setBlock(false)))
 
 	v1.POST("/messages", s.handle(s.send))
+	v1.GET("/scheduled", s.handle(s.listScheduled))
+	v1.GET("/scheduled/:schedule", s.handle(s.scheduled))
+	v1.PATCH("/scheduled/:schedule", s.handle(s.changeScheduled))
+	v1.DELETE("/scheduled/:schedule", s.handle(s.cancelScheduled))
+	v1.POST("/scheduled/:schedule/send", s.handle(s.sendScheduled))
 	v1.GET("/conversations", s.handle(s.listConversations))
 	v1.GET("/conversations/:conversation", s.handle(s.conversation))
 	v1.DELETE("/conversations/:conversation", s.handle(s.deleteConversation))
@@ -144,6 +149,8 @@ func (s *Server) routes() error {
 	server.POST("/users", s.handle(s.upsertUsers))
 	server.POST("/tokens", s.handle(s.issueTokens))
 	server.POST("/messages", s.handle(s.serverSend))
+	server.GET("/scheduled/:schedule", s.handle(s.serverScheduled))
+	server.DELETE("/scheduled/:schedule", s.handle(s.serverCancelScheduled))
 	return nil
 }
 

@@ -39,8 +39,8 @@ func (o *Outgoing) Accepted(ctx context.Context) error {
 	}
 }
 
-// Stored waits until the message has its place, and returns it. Errors: a
-// *protocol.Error that refused or rejected it, ErrClosed, ctx's.
+// Stored waits until the message has its place, and returns it; of one with a time, until
+// it is scheduled. Errors: a *protocol.Error that refused or rejected it, ErrClosed, ctx's.
 func (o *Outgoing) Stored(ctx context.Context) (protocol.Sent, error) {
 	select {
 	case <-o.done:
@@ -180,6 +180,8 @@ func (c *Client) answered(cn *conn, o *Outgoing, a answer) {
 	}
 	again, refused := false, false
 	switch {
+	case a.Error == nil && sent.State == protocol.StateScheduled:
+		c.settle(o, sent, nil)
 	case a.Error == nil:
 		o.accept(sent.ConversationID)
 		// Serve settles what is stored: it alone knows which places this device has seen.

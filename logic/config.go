@@ -49,6 +49,9 @@ type Config struct {
 	// recalled or edited by its sender (defaults 2 min and 15 min).
 	RecallWithin time.Duration
 	EditWithin   time.Duration
+	// MaxScheduled bounds the scheduled messages of one user that are pending (default
+	// 1,000; what a backend schedules for the user counts, and is not refused).
+	MaxScheduled int
 	// MaxAttachmentBytes is the largest file that a message may point to (default 100
 	// MiB): what clients say of it, since it is elsewhere.
 	MaxAttachmentBytes int64
@@ -82,6 +85,7 @@ func (c Config) WithDefaults() Config {
 	or(&c.GroupChangesPerMinute, 120)
 	or(&c.RecallWithin, 2*time.Minute)
 	or(&c.EditWithin, 15*time.Minute)
+	or(&c.MaxScheduled, 1000)
 	or(&c.MaxAttachmentBytes, 100<<20)
 	or(&c.StoreTimeout, 1500*time.Millisecond)
 	or(&c.MaxMessageBytes, 64<<10)
@@ -119,6 +123,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("logic.recall_within: %s is negative", c.RecallWithin)
 	case c.EditWithin < 0:
 		return fmt.Errorf("logic.edit_within: %s is negative", c.EditWithin)
+	case c.MaxScheduled < 1:
+		return fmt.Errorf("logic.max_scheduled: %d is below 1", c.MaxScheduled)
 	case c.MaxAttachmentBytes < 1:
 		return fmt.Errorf("logic.max_attachment_bytes: %d is below 1", c.MaxAttachmentBytes)
 	case c.StoreTimeout < 50*time.Millisecond || c.StoreTimeout > 1900*time.Millisecond:

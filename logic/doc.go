@@ -24,4 +24,6 @@
 //	[L12] who was removed from a channel sees nothing beyond their leave notice, and sends
 //	     nothing more once a copy of their membership has had its time ([L4]), through the
 //	     process that removed them at once
+//	[L13] a scheduled message is refused when it is scheduled or when it is due, and what
+//	     was decided then is decided once; a cancel that was answered means never
 package logic

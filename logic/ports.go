@@ -223,6 +223,21 @@ type Groups interface {
 	PendingOps(ctx context.Context, quiet time.Duration, limit int) ([]im.GroupOp, error)
 }
 
+// Schedules keeps messages for their time, in MySQL: im.ErrStore while that is away.
+type Schedules interface {
+	// Schedule notes a message and returns its row, or the one that is there already under
+	// its client message ID, whatever that says. What is past is due now. im.FullError
+	// where most (0: no bound) of the sender's are pending.
+	Schedule(ctx context.Context, s im.Scheduled, partition, most int) (im.Scheduled, error)
+	Scheduled(ctx context.Context, id im.ScheduleID) (im.Scheduled, error)
+	ScheduledAs(ctx context.Context, k im.SendKey) (im.Scheduled, error)
+	// ScheduledOf is by due time.
+	ScheduledOf(ctx context.Context, q im.ScheduledQuery) (all []im.Scheduled, more bool, err error)
+	// ChangeScheduled changes or cancels what is pending; im.ErrScheduleFinal where it is
+	// pending no more. What is cancelled may be cancelled again.
+	ChangeScheduled(ctx context.Context, id im.ScheduleID, p im.SchedulePatch) (im.Scheduled, error)
+}
+
 // Rooms knows which nodes have a member of a channel online.
 type Rooms interface {
 	RoomNodes(ctx context.Context, convs []im.ConversationID) (map[im.ConversationID][]im.NodeID, error)

@@ -14,16 +14,21 @@ import (
 type author struct {
 	user im.UserID
 	// byServer says that a backend sends, for the user or as the system: it has no
-	// limit of its own, and the user has not read up to there (contract 7).
+	// limit of its own, and is nobody's stranger.
 	byServer bool
+	// away says that nobody is there as it is sent: it was scheduled.
+	away bool
 }
+
+// absent says that the user has not read up to there (contract 7).
+func (a author) absent() bool { return a.byServer || a.away }
 
 // uncounted says for whom the message does not raise the unread count.
 func (a author) uncounted(t im.MessageType) im.Uncounted {
 	switch {
 	case t == im.TypeSystem:
 		return im.UncountedForAll
-	case a.byServer && a.user != im.SystemUser:
+	case a.absent() && a.user != im.SystemUser:
 		return im.UncountedForSender
 	}
 	return im.CountedForAll
@@ -39,6 +44,14 @@ func (s *Service) Send(ctx context.Context, who im.Identity, from im.Origin, req
 
 func (s *Service) send(ctx context.Context, a author, from im.Origin, req *protocol.Send, done func(protocol.Sent, error)) {
 	start := s.now()
+	if req.DeliverAt != 0 {
+		sent, err := s.schedule(ctx, a, req)
+		if err != nil {
+			s.refuse(err)
+		}
+		done(sent, err)
+		return
+	}
 	conv, task, stored, err := s.decide(ctx, a, req, start)
 	if err != nil {
 		s.refuse(err)
@@ -71,39 +84,65 @@ func (s *Service) refuse(err error) {
 func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now time.Time) (im.ConversationID, *im.SendTask, *im.StoredRef, error) {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
-
-	// 1. Size and shape.
-	b, err := s.readBody(req, a.user)
+	w, err := s.word(ctx, a, req)
 	if err != nil {
 		return "", nil, nil, err
+	}
+	return s.judge(ctx, a, req, &w, now)
+}
+
+// word is a send that can be read: what it says, where to, and under which name.
+type word struct {
+	body
+	key     im.SendKey
+	hash    im.ContentHash
+	counted bool // against its sender's limit
+}
+
+func (s *Service) word(ctx context.Context, a author, req *protocol.Send) (w word, err error) {
+	// 1. Size and shape.
+	if w.body, err = s.readBody(req, a.user); err != nil {
+		return w, err
 	}
 	// Who asks for a name is counted first: else handles could be guessed without end.
-	counted := a.byServer
-	if !counted && (req.To.Handle != "" || req.To.ExternalID != "") {
-		if err := s.limit.Take(ctx, a.user); err != nil {
-			return "", nil, nil, err
+	w.counted = a.absent()
+	if req.To.Handle != "" || req.To.ExternalID != "" {
+		if err := s.countWord(ctx, a, &w); err != nil {
+			return w, err
 		}
-		counted = true
 	}
-	// 2. Where to, and may they. The hash is of what the client sent, so that a retry
-	// under another word list is still the same message.
+	// 2. Where to. The hash is of what the client sent, so that a retry under another
+	// word list is still the same message.
 	conv, err := s.destination(ctx, a.user, &req.To)
 	if err != nil {
-		return "", nil, nil, err
+		return w, err
 	}
-	key, hash := im.SendKey{Conversation: conv, Sender: a.user, ClientMsgID: req.ClientMsgID}, b.hash()
-	err = s.members.MaySend(ctx, a.user, conv)
+	w.key, w.hash = im.SendKey{Conversation: conv, Sender: a.user, ClientMsgID: req.ClientMsgID}, w.body.hash()
+	return w, nil
+}
+
+// countWord spends one token of the author's, once.
+func (s *Service) countWord(ctx context.Context, a author, w *word) error {
+	if w.counted {
+		return nil
+	}
+	w.counted = true
+	return s.limit.Take(ctx, a.user)
+}
+
+// judge says whether a word may be said, and makes the task of it.
+func (s *Service) judge(ctx context.Context, a author, req *protocol.Send, w *word, now time.Time) (im.ConversationID, *im.SendTask, *im.StoredRef, error) {
+	// 3. May they, and how often.
+	conv, key, hash := w.key.Conversation, w.key, w.hash
+	err := s.members.MaySend(ctx, a.user, conv)
 	if err != nil && !(a.byServer && errors.Is(err, im.ErrNotContact)) { // a backend is nobody's stranger
 		return s.unlessSaid(ctx, key, hash, err)
 	}
-	// 3. How often.
-	if !counted {
-		if err := s.limit.Take(ctx, a.user); err != nil {
-			return "", nil, nil, err
-		}
+	if err := s.countWord(ctx, a, w); err != nil {
+		return "", nil, nil, err
 	}
 	// 4. What it refers to, and what it says.
-	b, about, err := s.refer(ctx, a.user, conv, req, b)
+	b, about, err := s.refer(ctx, a.user, conv, req, w.body)
 	if err != nil {
 		return s.unlessSaid(ctx, key, hash, err)
 	}
@@ -128,7 +167,7 @@ func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now 
 		About:       about,
 		Hash:        hash,
 		Uncounted:   a.uncounted(b.kind),
-		AdvanceRead: !a.byServer,
+		AdvanceRead: !a.absent(),
 		AcceptedAt:  now.UnixMilli(),
 	}, nil, nil
 }

@@ -41,6 +41,10 @@ type Deps struct {
 	Records  Records
 	Settings Settings
 	Groups   Groups
+	// Schedules keep messages for their time; Partition is where a conversation's fire.
+	Schedules Schedules
+	Partition func(im.ConversationID) int
+
 	Rooms    Rooms
 	Hints    Hints
 	Limits   Limits

@@ -43,7 +43,7 @@ func (s *Service) sendAndWait(ctx context.Context, a author, req *protocol.Send,
 		from, notes = im.Origin{Node: s.deps.Node, Request: request}, ch
 	}
 	sent, err := awaitAccepted(ctx, start, func(done func(protocol.Sent, error)) { s.send(ctx, a, from, req, done) })
-	if err != nil || !wait || sent.State == protocol.StateStored {
+	if err != nil || !wait || sent.State != protocol.StateAccepted {
 		return sent, err
 	}
 	return s.awaitStored(ctx, start, a, req, sent, notes)

@@ -1,7 +1,8 @@
-// Package ports gives tests addresses that stay free until they are used.
+// Package ports gives tests and benches addresses that stay free until they are used.
 package ports
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -17,16 +18,23 @@ const (
 	last  = 32_000
 )
 
-// Free is a loopback address on which nobody listens just now.
-func Free(t testing.TB) string {
-	t.Helper()
+// Find is a loopback address on which nobody listens just now.
+func Find() (string, error) {
 	for range 1000 {
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first)))
 		if l, err := net.Listen("tcp", addr); err == nil {
-			_ = l.Close()
-			return addr
+			return addr, l.Close()
 		}
 	}
-	t.Fatalf("no free port from %d to %d", first, last)
-	return ""
+	return "", fmt.Errorf("no free port from %d to %d", first, last)
+}
+
+// Free is Find for a test, which fails where there is none.
+func Free(t testing.TB) string {
+	t.Helper()
+	addr, err := Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
 }

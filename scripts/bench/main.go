@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is one run of the command.
+type bench struct {
+	engine *engine
+	run    string // names its users
+	users  int
+	window int
+	warm   time.Duration
+	span   time.Duration
+}
+
+// scenarios in the order in which they run.
+var scenarios = []string{"pairs", "rate", "group", "idle", "connect", "history", "sync"}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == "hold":
+		err = holdHere(ctx, os.Stdin, os.Stdout)
+	case len(os.Args) > 1 && os.Args[1] == "echo":
+		err = echoHere(os.Stdin, os.Stdout)
+	default:
+		err = run(ctx, os.Args[1:])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	b := &bench{run: strconv.FormatInt(time.Now().UnixNano(), 36)}
+	var which, counts, rates, groups, rows, lists, set string
+	var idle, herd int
+	var floor bool
+	var out string
+	flags.StringVar(&which, "scenarios", strings.Join(scenarios, ","), "what to run")
+	flags.StringVar(&counts, "processes", "connector=2,logic=1,jobs=1,api=1", "processes of each role")
+	flags.IntVar(&b.users, "users", 200, "of pairs and rate")
+	flags.IntVar(&b.window, "window", 4, "messages in flight of each user in pairs")
+	flags.DurationVar(&b.warm, "warm", 3*time.Second, "before what is counted")
+	flags.DurationVar(&b.span, "span", 10*time.Second, "what is counted")
+	flags.StringVar(&rates, "rates", "500,1000,2000", "messages a second of rate")
+	flags.StringVar(&groups, "groups", "100x4,1000x1,10000x1", "members x messages in flight of group")
+	flags.IntVar(&idle, "idle", 18000, "idle connections of each connector, below the limit of descriptors")
+	flags.IntVar(&herd, "connects", 8000, "connections of connect")
+	flags.StringVar(&rows, "rows", "10000,1000000,10000000", "rows of history")
+	flags.StringVar(&lists, "conversations", "100,1000", "conversations of sync")
+	flags.BoolVar(&floor, "floor", false, "also drive the stores and sockets directly")
+	flags.StringVar(&set, "set", "", "settings of the engine, key=value, separated by commas")
+	flags.StringVar(&out, "json", "", "file to which the line of JSON is appended (default: standard output)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return err
+	}
+	processes, err := pairsOf(counts)
+	if err != nil {
+		return err
+	}
+	number := make(map[string]int)
+	for role, n := range processes {
+		if number[role], err = strconv.Atoi(n); err != nil {
+			return fmt.Errorf("-processes: %q is no number", n)
+		}
+	}
+	extra, err := pairsOf(set)
+	if err != nil {
+		return err
+	}
+	if b.engine, err = begin(ctx, root, number, extra); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.engine.end()) }()
+	about := b.about(ctx)
+	about.print(os.Stdout)
+	var results []Result
+	note := func(res Result, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s: %w", res.Scenario, err)
+		}
+		res.print(os.Stdout)
+		results = append(results, res)
+		return nil
+	}
+	notes := func(all []Result, err error) error {
+		for _, res := range all {
+			_ = note(res, nil)
+		}
+		return err
+	}
+	wanted := strings.Split(which, ",")
+	for _, name := range wanted {
+		if !slices.Contains(scenarios, name) {
+			return fmt.Errorf("-scenarios: %q is none of %v", name, scenarios)
+		}
+	}
+	for _, name := range wanted {
+		var err error
+		switch name {
+		case "pairs":
+			err = note(b.pairs(ctx))
+		case "rate":
+			err = each(rates, func(n, _ int) error { return note(b.rate(ctx, n)) })
+		case "group":
+			err = each(groups, func(members, inFlight int) error { return note(b.group(ctx, members, inFlight)) })
+		case "idle":
+			for connectors := range len(b.engine.sockets) {
+				if err = note(b.idle(ctx, idle, connectors+1)); err != nil {
+					break
+				}
+			}
+		case "connect":
+			err = note(b.herd(ctx, herd, 64))
+		case "history":
+			err = each(rows, func(n, _ int) error { return notes(b.history(ctx, n)) })
+		case "sync":
+			err = each(lists, func(n, _ int) error { return notes(b.syncs(ctx, n)) })
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	var floors []Floor
+	for _, batch := range floorBatches {
+		if !floor {
+			break
+		}
+		f, err := b.floor(ctx, batch)
+		if err != nil {
+			return err
+		}
+		f.print(os.Stdout)
+		floors = append(floors, f)
+	}
+	if floor {
+		compare(os.Stdout, results, floors)
+	}
+	w := os.Stdout
+	if out != "" {
+		if w, err = os.OpenFile(out, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+			return err
+		}
+		defer w.Close()
+	}
+	if err := line(w, about, results, floors); err != nil {
+		return err
+	}
+	for _, r := range results {
+		if r.Faults.any() {
+			return fmt.Errorf("%s: %s", r.Scenario, r.Faults)
+		}
+	}
+	return nil
+}
+
+// each calls f for each "n" or "nxm" of a list.
+func each(list string, f func(n, m int) error) error {
+	for part := range strings.SplitSeq(list, ",") {
+		a, b, _ := strings.Cut(part, "x")
+		n, err := strconv.Atoi(a)
+		if err != nil {
+			return err
+		}
+		m := 1
+		if b != "" {
+			if m, err = strconv.Atoi(b); err != nil {
+				return err
+			}
+		}
+		if err := f(n, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pairsOf reads "a=b,c=d".
+func pairsOf(list string) (map[string]string, error) {
+	m := make(map[string]string)
+	if list == "" {
+		return m, nil
+	}
+	for part := range strings.SplitSeq(list, ",") {
+		k, v, ok := strings.Cut(part, "=")
+		if !ok {
+			return nil, fmt.Errorf("%q is not key=value", part)
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+// moduleRoot is the folder of go.mod.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOMOD: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(out))), nil
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// stores are a Redis, a MariaDB and a Kafka of the bench's own, kept in data/bench
+// between runs; a run has a database and topics of its own, and an empty Redis.
+type stores struct {
+	root, data string
+	env        map[string]string // as scripts/services says
+	database   string
+	admin      *sql.DB
+	redis      *redis.Client
+}
+
+// Ports of the bench's stores, beside those of scripts/services: a bench may run while
+// the usual ones are in use.
+var storePorts = map[string]string{
+	"CURLEW_SERVICES_REDIS_PORT": "16479", "CURLEW_SERVICES_MYSQL_PORT": "13406",
+	"CURLEW_SERVICES_KAFKA_PORT": "19192", "CURLEW_SERVICES_KAFKA_CONTROLLER_PORT": "19193",
+}
+
+func openStores(ctx context.Context, root, data string) (*stores, error) {
+	s := &stores{root: root, data: data, env: make(map[string]string), database: "curlew_test_bench_" + random()[:12]}
+	if _, err := s.services(ctx, "up"); err != nil {
+		return s, err
+	}
+	out, err := s.services(ctx, "env")
+	if err != nil {
+		return s, err
+	}
+	for line := range strings.Lines(out) {
+		k, v, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+		s.env[k] = strings.Trim(v, "'")
+	}
+	cfg, err := mysql.ParseDSN(s.env["CURLEW_MYSQL_ADMIN_DSN"])
+	if err != nil {
+		return s, err
+	}
+	cfg.DBName = ""
+	if s.admin, err = sql.Open("mysql", cfg.FormatDSN()); err != nil {
+		return s, err
+	}
+	if _, err := s.admin.ExecContext(ctx, "CREATE DATABASE "+s.database); err != nil {
+		return s, err
+	}
+	s.redis = redis.NewClient(&redis.Options{
+		Addr: s.env["CURLEW_REDIS_ADDR"], Username: "default", Password: s.env["CURLEW_REDIS_ADMIN_PASSWORD"], DisableIdentity: true,
+	})
+	return s, s.redis.FlushAll(ctx).Err()
+}
+
+// services runs scripts/services for our own stores.
+func (s *stores) services(ctx context.Context, command ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(s.root, "scripts", "services"), command...)
+	cmd.Env = append(os.Environ(), "CURLEW_SERVICES_DATA="+s.data)
+	for k, v := range storePorts {
+		if os.Getenv(k) == "" {
+			cmd.Env = append(cmd.Env, k+"="+v)
+		}
+	}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("scripts/services %v: %w", command, err)
+	}
+	return string(out), nil
+}
+
+// restart ends a store in good order and starts it again, with nothing in memory.
+func (s *stores) restart(ctx context.Context, store string) error {
+	if _, err := s.services(ctx, "down", store); err != nil {
+		return err
+	}
+	_, err := s.services(ctx, "up", store)
+	return err
+}
+
+// environment is what the engine's processes are told of the stores.
+func (s *stores) environment() (env []string) {
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "CURLEW_") {
+			env = append(env, kv)
+		}
+	}
+	return append(env,
+		"CURLEW_REDIS_ADDR="+s.env["CURLEW_REDIS_ADDR"],
+		"CURLEW_REDIS_USER="+s.env["CURLEW_REDIS_USER"],
+		"CURLEW_REDIS_PASSWORD="+s.env["CURLEW_REDIS_PASSWORD"],
+		"CURLEW_MYSQL_DSN="+s.dsn(),
+		"CURLEW_MYSQL_ADMIN_DSN="+s.dsn(),
+		"CURLEW_KAFKA_ADDRS="+s.env["CURLEW_KAFKA_ADDRS"],
+	)
+}
+
+// dsn is the run's database, as an account that may do what a run does.
+func (s *stores) dsn() string {
+	cfg, _ := mysql.ParseDSN(s.env["CURLEW_MYSQL_ADMIN_DSN"]) // was parsed before
+	cfg.DBName = s.database
+	return cfg.FormatDSN()
+}
+
+// close drops the run's database and stops the stores.
+func (s *stores) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if s.admin != nil {
+		_, _ = s.admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+s.database) // the next run has another
+		s.admin.Close()
+	}
+	if s.redis != nil {
+		s.redis.Close()
+	}
+	_, err := s.services(ctx, "down")
+	return err
+}
+
+func (s *stores) processes() (all []process) {
+	for _, name := range []string{"redis", "mysql", "kafka"} {
+		b, err := os.ReadFile(filepath.Join(s.data, name, name+".pid"))
+		if err != nil {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			all = append(all, process{name, pid})
+		}
+	}
+	return all
+}
+
+// counters are what the stores count themselves.
+func (s *stores) counters(ctx context.Context) map[string]float64 {
+	n := make(map[string]float64)
+	rows, err := s.admin.QueryContext(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Questions', 'Innodb_os_log_fsyncs', 'Innodb_data_fsyncs')")
+	if err == nil {
+		defer rows.Close()
+		for rows.Next() {
+			var name string
+			var value float64
+			if rows.Scan(&name, &value) != nil {
+				continue
+			}
+			if name == "Questions" {
+				n["mysql_statements"] = value
+			} else {
+				n["mysql_fsyncs"] += value
+			}
+		}
+	}
+	info := s.redis.Info(ctx, "stats", "commandstats").Val()
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch {
+		case name == "total_commands_processed":
+			n["redis_commands"], _ = strconv.ParseFloat(value, 64)
+		case name == "cmdstat_publish" || name == "cmdstat_spublish":
+			calls, _, _ := strings.Cut(strings.TrimPrefix(value, "calls="), ",")
+			c, _ := strconv.ParseFloat(calls, 64)
+			n["redis_publish"] += c
+		}
+	}
+	return n
+}
+
+func (s *stores) versions(ctx context.Context) map[string]string {
+	v := make(map[string]string)
+	var version string
+	if s.admin.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version) == nil {
+		v["mysql"] = version
+	}
+	for line := range strings.Lines(s.redis.Info(ctx, "server").Val()) {
+		if _, version, ok := strings.Cut(strings.TrimSpace(line), "redis_version:"); ok {
+			v["redis"] = version
+		}
+	}
+	if out, err := s.services(ctx, "status", "kafka"); err == nil {
+		f := strings.Fields(out)
+		v["kafka"] = f[len(f)-1]
+	}
+	return v
+}
+
+// durability is what the stores' acks mean, as they are set.
+func (s *stores) durability(ctx context.Context) map[string]string {
+	d := map[string]string{"kafka": "acks=all, one broker, flushed by the system"}
+	var commit string
+	if s.admin.QueryRowContext(ctx, "SELECT @@innodb_flush_log_at_trx_commit").Scan(&commit) == nil {
+		d["innodb_flush_log_at_trx_commit"] = commit
+	}
+	d["redis"] = "a projection: appendonly " + s.redis.ConfigGet(ctx, "appendonly").Val()["appendonly"]
+	return d
+}
+
+// fill adds messages of one sender to a conversation, which has one, until it has that
+// many rows.
+func (s *stores) fill(ctx context.Context, c im.ConversationID, from im.UserID, rows int) error {
+	conn, err := s.admin.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "USE "+s.database); err != nil {
+		return err
+	}
+	return fill(ctx, conn, "messages", func(yield func(row) bool) {
+		for seq := 2; seq <= rows && yield(row{string(c), seq, uint64(from)}); seq++ {
+		}
+	}, 2000)
+}
+
+func random() string {
+	b := make([]byte, 16)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}

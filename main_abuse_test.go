@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,58 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 	"github.com/curlew-im/curlew/scripts/devtest"
 )
+
+// RELIABILITY.md, 4.1 and 4.2: what hostile or broken input gets, each row on a running
+// engine with the limits of the production profile (shipped), unless a row needs the
+// inside of a package. CURLEW_ABUSE=1 makes the floods as large as the rows say.
+//
+//	4.1 socket                          where
+//	Autobahn's cases                    connector TestAutobahn (its own command), TestConformance (by number)
+//	split wakeups                       connector TestConformance_{CutAnywhere,Chopped,Bytewise}, TestAssembler_CutsMeanNothing, FuzzAssembler
+//	own sweep, two frames a segment,    TestAbuse_SessionCutAnywhere; connector TestUpgrade_FramesGluedToTheHandshakeAreHandled
+//	 glued to the handshake
+//	broken frames, closes, UTF-8,       TestAbuse_BrokenFramesAreClosed; connector TestConformance
+//	 binary, lengths, 10,000 fragments
+//	memory of what is only declared     TestFlood_HealthyDoNotNotice; connector TestAssembler_AllocatesForWhatHasComeOnly
+//	pings and pongs                     TestFlood_HealthyDoNotNotice; connector TestRate_TooManyPings
+//	slow reader in a busy group         TestFlood_SlowReaderIsClosedAndComesBackExact; connector TestOutbox_*
+//	slow writers                        TestFlood_HealthyDoNotNotice; connector TestSlowWriter_IsEnded
+//	slow, endless, many headers         TestFlood_HealthyDoNotNotice, TestAbuse_HandshakesAreJudged; connector TestUpgrade_SlowHandshakeIsEnded
+//	half-open                           TestAbuse_HalfOpenIsOffline; connector TestSilence_OfTheDefaultsIsUnderAMinute
+//	10,000 connects in a second         TestFlood_HealthyDoNotNotice; connector TestAdmission, TestBurst_LeavesNoDescriptorBehind
+//	compression, Origin, token in URL   TestAbuse_HandshakesAreJudged; connector TestUpgrade, TestClientIP
+//	before auth, as another user        TestInput_BadConnectsAreClosed, TestInput_BadFramesAreAnsweredOrClosed
+//	expiry, revocation, password, ban   TestAccounts_{ExpiryClosesTheSocketUnlessRefreshed,RevocationClosesSockets},
+//	                                    TestRevocation_EndsSocketsThoughTheKickIsLost, TestAbuse_RevokedTokensStayRevoked
+//
+//	4.2 tokens, accounts                where
+//	the five rows that forge a token,   TestAbuse_ForgedTokensAreRefusedAlike; logic TestTokens_BadOnesAreRefusedAlike, FuzzTokens
+//	 1 MiB of dots
+//	secrets, debug, public ports        TestStartup_*; api/admin TestConfig_PublicAddressNeedsAToken
+//	deleted, banned, logged out, wiped  TestAbuse_RevokedTokensStayRevoked
+//	password storage                    TestAbuse_PasswordsAreKeptSalted; logic TestNewPassword_Bounds, TestDecodeHash_*
+//	brute force                         TestAbuse_GuessingIsSlowedNotLockedOut; logic TestAuth_LimitsCountPerAccountAndPerAddress
+//	enumeration                         TestAbuse_WhoExistsIsNotTold; logic TestAuth_LoginRefusesAllAlike
+//	registration, look-alikes           TestAbuse_RegistrationIsLimitedAndTwinsAreRefused; logic TestNormalizeHandle
+//	mass assignment                     TestAbuse_RolesAreNotAssigned
+
+// shipped gives an engine the limits and times of the production profile.
+func shipped(c *configs.Config) {
+	p, err := configs.Profile("production")
+	if err != nil {
+		panic(err) // it is one
+	}
+	p.Connector.Listen, p.API.Listen = c.Connector.Listen, c.API.Listen
+	p.Logic.Auth.KeysFile, p.Logic.Auth.GenerateKeys, p.Logic.Auth.ServerKeys = c.Logic.Auth.KeysFile, true, c.Logic.Auth.ServerKeys
+	c.Connector, c.Logic, c.API = p.Connector, p.Logic, p.API
+	c.Connector.DrainTime = -1 // the tests' own end
+}
+
+// abuse says that floods are to be as large as their rows say, and waits as long.
+func abuse() bool { return os.Getenv("CURLEW_ABUSE") != "" }
+
+// address is a client's, the same for the same n; each has limits of its own.
+func address(n int) string { return fmt.Sprintf("127.0.%d.%d", 1+n/200, 1+n%200) }
 
 // One user's limit is one over two nodes and two protocols. What is refused says when
 // to come back, and never appears.
@@ -91,9 +144,7 @@ func asError(e *protocol.Error) error {
 // A connection that floods is closed with 4529, and others do not notice.
 func TestLimits_FloodedConnectionIsClosed(t *testing.T) {
 	t.Parallel()
-	e := startEngine(t, devtest.Start(t), func(c *configs.Config) {
-		c.Connector.MessagesPerSecond, c.Connector.MessageBurst = 20, 40
-	})
+	e := startEngine(t, devtest.Start(t), shipped)
 	ada, bob, conv := e.pair(t)
 	phone := bob.connect("phone")
 	w := ada.wire("flood")

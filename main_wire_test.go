@@ -43,7 +43,13 @@ type answerFrame struct {
 
 func dialWire(t *testing.T, socket string) *wire {
 	t.Helper()
-	d := ws.Dialer{Protocols: []string{protocol.Subprotocol}, Timeout: 10 * time.Second}
+	return dialWireFrom(t, "127.0.0.1", socket)
+}
+
+// dialWireFrom is dialWire from an address of the test's choice.
+func dialWireFrom(t *testing.T, from, socket string) *wire {
+	t.Helper()
+	d := ws.Dialer{Protocols: []string{protocol.Subprotocol}, Timeout: 10 * time.Second, NetDial: dialerFrom(from).DialContext}
 	nc, br, _, err := d.Dial(context.Background(), socket)
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +68,11 @@ func dialWire(t *testing.T, socket string) *wire {
 		<-done
 	})
 	return w
+}
+
+// dialerFrom dials from an address of this machine's.
+func dialerFrom(from string) *net.Dialer {
+	return &net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 }
 
 // wire connects a device of the person's by hand.
@@ -192,6 +203,7 @@ func (w *wire) pushed(kind protocol.Push, fits func(json.RawMessage) bool) (data
 type call struct {
 	method, path, body string
 	header             map[string]string
+	from               string // address; empty: any
 }
 
 type reply struct {
@@ -216,7 +228,11 @@ func (c call) do(t *testing.T, base, authorization string) (r reply) {
 	for k, v := range c.header {
 		req.Header.Set(k, v)
 	}
-	resp, err := plainHTTP.Do(req)
+	client := plainHTTP
+	if c.from != "" {
+		client = &http.Client{Timeout: plainHTTP.Timeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialerFrom(c.from).DialContext}}
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatalf("%s %s: %v", c.method, c.path, err)
 	}

@@ -29,6 +29,18 @@ func newLogs(t testing.TB) *logs {
 	return l
 }
 
+// Logged says whether text is in the last lines of the engines' logs.
+func (s *Stack) Logged(text string) bool {
+	s.logs.mu.Lock()
+	defer s.logs.mu.Unlock()
+	for _, line := range s.logs.lines {
+		if bytes.Contains(line, []byte(text)) {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *logs) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -47,7 +47,7 @@ func (a *App) openLogic(context.Context) error {
 	a.closers = append(a.closers, func() error { a.producer.Close(); return nil })
 	a.service, err = logic.NewService(a.cfg.Logic.Config, logic.Deps{
 		Accounts: accounts, Profiles: profiles, Index: storage.NewIndex(a.redis, a.db), Records: a.db, Settings: storage.NewSettings(a.redis, a.db),
-		Groups: a.db, Rooms: routes, Hints: storage.NewHints(a.redis), Limits: limits, Queue: a.producer, Sessions: routes,
+		Groups: a.db, Schedules: a.db, Partition: a.partition, Rooms: routes, Hints: storage.NewHints(a.redis), Limits: limits, Queue: a.producer, Sessions: routes,
 		Auth: a.auth, Filter: filter,
 		Presences: routes, Sight: a.db, Revocations: a.db, Bus: bus,
 		Node: newNode("api"), Notes: bus,
@@ -60,6 +60,9 @@ func (a *App) openLogic(context.Context) error {
 	a.words = words
 	return nil
 }
+
+// partition is where a conversation is in each lane.
+func (a *App) partition(c im.ConversationID) int { return queue.Partition(c, a.cluster.Partitions()) }
 
 // openJobs builds the workers.
 func (a *App) openJobs(context.Context) (err error) {

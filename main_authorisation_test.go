@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/client"
@@ -55,6 +56,18 @@ var personalRows = []permission{
 	{"POST /v1/messages", `{"client_msg_id":"{id}","to":{"user_id":"{carl}"},"forward":{"conversation_id":"{theirs}","seq":1}}`, "uuu ii."},
 	{"send", `{"client_msg_id":"{id}","to":{"conversation_id":"{theirs}"},"content":{"text":"hm"}}`, "uuu nn."},
 	{"send", `{"client_msg_id":"{id}","to":{"conversation_id":"{mine}"},"content":{"text":"hm"}}`, "uuu .b."},
+	{"POST /v1/messages", `{"client_msg_id":"{id}","to":{"conversation_id":"{theirs}"},"content":{"text":"hm"},"deliver_at":{hence}}`, "uuu nn."},
+	{"send", `{"client_msg_id":"{id}","to":{"conversation_id":"{mine}"},"content":{"text":"hm"},"deliver_at":{hence}}`, "uuu .b."},
+	{"GET /v1/scheduled", "", "uuu ..."},
+	{"GET /v1/scheduled?conversation_id={theirs}", "", "uuu ..."},
+	{"GET /v1/scheduled/{scheduled}", "", "uuu nnn"},
+	{"PATCH /v1/scheduled/{scheduled}", `{"content":{"text":"no"}}`, "uuu nnn"},
+	{"DELETE /v1/scheduled/{scheduled}", "", "uuu nnn"},
+	{"POST /v1/scheduled/{scheduled}/send", "", "uuu nnn"},
+	{"GET /v1/scheduled/{own_scheduled}", "", "uuu ..."},
+	{"PATCH /v1/scheduled/{own_scheduled}", `{"deliver_at":{hence}}`, "uuu ..."},
+	{"POST /v1/scheduled/{own_scheduled}/send", "", "uuu ..."},
+	{"DELETE /v1/scheduled/{own_scheduled}", "", "uuu ..."},
 	{"typing", `{"conversation_id":"{theirs}","on":true}`, "uuu nn."},
 	{"typing", `{"conversation_id":"{mine}","on":true}`, "uuu .b."},
 	{"GET /v1/conversations", "", "uuu ..."},
@@ -100,6 +113,10 @@ var personalRows = []permission{
 	{"POST /v1/server/users", `{"users":[{"external_id":"ext-new"}]}`, "uu. uuu"},
 	{"POST /v1/server/tokens", `{"external_id":"ext-new","device":"web"}`, "uu. uuu"},
 	{"POST /v1/server/messages", `{"client_msg_id":"{id}","to":{"user_id":"{ada}"},"content":{"text":"hm"}}`, "uu. uuu"},
+	{"GET /v1/server/scheduled/{scheduled}", "", "uun uuu"},
+	{"DELETE /v1/server/scheduled/{scheduled}", "", "uun uuu"},
+	{"GET /v1/server/scheduled/{noticed}", "", "uu. uuu"},
+	{"DELETE /v1/server/scheduled/{noticed}", "", "uu. uuu"},
 }
 
 // lastRows end what they are asked with.
@@ -141,6 +158,15 @@ func TestAuthorisation_OfWhatTwoHaveWithEachOther(t *testing.T) {
 		must(t, err)
 		return c.RequestID.String()
 	}
+	hence := time.Now().Add(time.Hour)
+	waits := func(p *person, to im.UserID) string {
+		sent, err := p.http.Schedule(t.Context(), textTo(to, "later"), hence)
+		must(t, err)
+		return sent.ScheduleID.String()
+	}
+	noticed, err := serverAPI(e.http).ServerSend(t.Context(), protocol.ServerSend{Send: protocol.Send{ClientMsgID: client.NewClientMsgID(),
+		To: client.ToUser(ada.id), Content: json.RawMessage(`{"text":"hm"}`), DeliverAt: hence.UnixMilli()}}, false)
+	must(t, err)
 	fresh := 0
 	another := func() *person {
 		fresh++
@@ -153,9 +179,11 @@ func TestAuthorisation_OfWhatTwoHaveWithEachOther(t *testing.T) {
 		"id":         func(*person) string { return string(client.NewClientMsgID()) },
 		"adas_token": fixed(ada.issue("wire").AccessToken),
 		"own_device": func(p *person) string { p.issue("spare"); return "spare" },
-		"to_self":    func(p *person) string { return request(another(), p) },
-		"from_self":  func(p *person) string { return request(p, another()) },
-		"fresh":      func(*person) string { fresh++; return fmt.Sprint("newcomer-", fresh) },
+		"hence":      fixed(hence.UnixMilli()), "scheduled": fixed(waits(ada, bob.id)), "noticed": fixed(noticed.ScheduleID),
+		"own_scheduled": func(p *person) string { return waits(p, carl.id) },
+		"to_self":       func(p *person) string { return request(another(), p) },
+		"from_self":     func(p *person) string { return request(p, another()) },
+		"fresh":         func(*person) string { fresh++; return fmt.Sprint("newcomer-", fresh) },
 		// Of the asker where they may say something there, else of one who may.
 		"said": func(*person) string {
 			sent, err := bob.http.Send(t.Context(), textTo(ada.id, "mine to change"), true)
@@ -166,7 +194,7 @@ func TestAuthorisation_OfWhatTwoHaveWithEachOther(t *testing.T) {
 		tb.names[name] = value
 	}
 	// "adas" is somebody else's device, which is none of the asker's.
-	tb.nobody = map[string]string{"theirs": "d900000001-900000002", "adas": "nobodys", "request": "900000003"}
+	tb.nobody = map[string]string{"theirs": "d900000001-900000002", "adas": "nobodys", "request": "900000003", "scheduled": "900000004"}
 	tb.hold(personalRows)
 	tb.hold(lastRows)
 

@@ -41,12 +41,8 @@ func (db *DB) QueueScheduled(ctx context.Context, ids []im.ScheduleID, again tim
 	ctx, done := db.begin(ctx, "queue_scheduled")
 	defer done(&err)
 	for part := range slices.Chunk(ids, insertRows) {
-		err := db.transact(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, db.d.timed(queueScheduled+in(len(part))+queueScheduledEnd),
-				append([]any{again.Milliseconds()}, anyOf(part)...)...)
-			return err
-		})
-		if err != nil {
+		if err := db.execAgain(ctx, db.d.timed(queueScheduled+in(len(part))+queueScheduledEnd),
+			append([]any{again.Milliseconds()}, anyOf(part)...)...); err != nil {
 			return err
 		}
 	}
@@ -59,11 +55,7 @@ func (db *DB) QueueScheduled(ctx context.Context, ids []im.ScheduleID, again tim
 func (db *DB) ClaimScheduled(ctx context.Context, c im.ConversationID, to im.FireTask, again time.Duration, limit int) (rows []im.Scheduled, err error) {
 	ctx, done := db.begin(ctx, "claim_scheduled")
 	defer done(&err)
-	err = db.transact(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, db.d.timed(claimScheduled), again.Milliseconds(), c, to.DueAt, to.DueAt, to.Schedule)
-		return err
-	})
-	if err != nil {
+	if err := db.execAgain(ctx, db.d.timed(claimScheduled), again.Milliseconds(), c, to.DueAt, to.DueAt, to.Schedule); err != nil {
 		return nil, err
 	}
 	return queryAll(ctx, db.w, scanScheduled, claimedScheduled, c, to.DueAt, to.DueAt, to.Schedule, limit)
@@ -73,39 +65,46 @@ func (db *DB) ClaimScheduled(ctx context.Context, c im.ConversationID, to im.Fir
 func (db *DB) KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (err error) {
 	ctx, done := db.begin(ctx, "keep_decisions")
 	defer done(&err)
-	return db.transact(ctx, func(tx *sql.Tx) error {
-		for _, d := range decisions {
-			if _, err := tx.ExecContext(ctx, "UPDATE scheduled SET request = ? WHERE id = ? AND state = 1", []byte(d.Request), d.ID); err != nil {
-				return err
-			}
+	for _, d := range decisions {
+		if err := db.execAgain(ctx, "UPDATE scheduled SET request = ? WHERE id = ? AND state = 1", []byte(d.Request), d.ID); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // EndScheduled ends rows in queue; what has ended already stays as it is.
 func (db *DB) EndScheduled(ctx context.Context, ends []im.ScheduleEnd) (err error) {
 	ctx, done := db.begin(ctx, "end_scheduled")
 	defer done(&err)
-	return db.transact(ctx, func(tx *sql.Tx) error {
-		var sent []im.ScheduleID
-		for _, e := range ends {
-			if e.State == im.ScheduleSent {
-				sent = append(sent, e.ID)
-				continue
-			}
-			if _, err := tx.ExecContext(ctx, db.d.timed("UPDATE scheduled SET state = ?, reason = ?, updated_at = %now WHERE id = ? AND state = 1"),
-				e.State, cut(e.Reason, 64), e.ID); err != nil {
-				return err
-			}
+	var sent []im.ScheduleID
+	for _, e := range ends {
+		if e.State == im.ScheduleSent {
+			sent = append(sent, e.ID)
+			continue
 		}
-		for part := range slices.Chunk(sent, insertRows) {
-			if _, err := tx.ExecContext(ctx, db.d.timed("UPDATE scheduled SET state = 2, updated_at = %now WHERE state = 1 AND id IN "+in(len(part))), anyOf(part)...); err != nil {
-				return err
-			}
+		if err := db.execAgain(ctx, db.d.timed("UPDATE scheduled SET state = ?, reason = ?, updated_at = %now WHERE id = ? AND state = 1"),
+			e.State, cut(e.Reason, 64), e.ID); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	for part := range slices.Chunk(sent, insertRows) {
+		if err := db.execAgain(ctx, db.d.timed("UPDATE scheduled SET state = 2, updated_at = %now WHERE state = 1 AND id IN "+in(len(part))), anyOf(part)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// execAgain runs one autocommitted statement, again (twice at most) where the server
+// broke a deadlock.
+func (db *DB) execAgain(ctx context.Context, query string, args ...any) error {
+	for try := 0; ; try++ {
+		_, err := db.w.ExecContext(ctx, query, args...)
+		if err == nil || try == 2 || !isDeadlock(err) {
+			return err
+		}
+	}
 }
 
 // ForgetScheduled removes final rows that have not changed for age, at most limit of each

@@ -21,8 +21,9 @@ type admission struct {
 // while it holds something or its bucket is not full yet, so that the map is bounded
 // by the connections and by a second's worth of handshakes.
 type origin struct {
-	open int
-	rate rate
+	open    int
+	shaking int // connected, and the handshake is not over
+	rate    rate
 }
 
 // rate is a token bucket: perSecond tokens a second, and as many at most.
@@ -50,6 +51,34 @@ func (r *rate) has(now time.Time, perSecond int) (ok bool, wait time.Duration) {
 
 func newAdmission(cfg *Config) *admission {
 	return &admission{cfg: cfg, byIP: make(map[netip.Addr]*origin)}
+}
+
+// arrive counts in a connection that has said nothing yet, or says that its address has
+// its share already: a handshake that never ends takes a place, too. A trusted proxy
+// has many clients' and is not counted here.
+func (a *admission) arrive(ip string) bool {
+	key := networkOf(ip)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o := a.byIP[key]
+	if o == nil {
+		o = &origin{}
+		a.byIP[key] = o
+	}
+	if a.cfg.ConnectionsPerIP >= 0 && o.open+o.shaking >= a.cfg.ConnectionsPerIP {
+		return false
+	}
+	o.shaking++
+	return true
+}
+
+// shook counts out one that arrived: its handshake is over, or it has ended.
+func (a *admission) shook(ip string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if o := a.byIP[networkOf(ip)]; o != nil {
+		o.shaking--
+	}
 }
 
 // admit counts a connection of ip in, or says after how long to try again. An
@@ -95,7 +124,7 @@ func (a *admission) sweep(now time.Time) {
 	}
 	a.swept = now
 	for k, o := range a.byIP {
-		if o.open <= 0 && now.Sub(o.rate.at) > time.Second {
+		if o.open <= 0 && o.shaking <= 0 && now.Sub(o.rate.at) > time.Second {
 			delete(a.byIP, k)
 		}
 	}

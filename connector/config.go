@@ -51,7 +51,8 @@ type Config struct {
 	HandshakesPerSecond int
 	// ConnectsPerIP admits new connections of one address, per second (default 50, also
 	// the burst; negative: no limit), ConnectionsPerIP open ones (default 200: whole
-	// offices sit behind one; negative: no limit). An IPv6 address counts as its /64.
+	// offices sit behind one; negative: no limit), those who have not finished their
+	// handshake among them. An IPv6 address counts as its /64.
 	ConnectsPerIP, ConnectionsPerIP int
 	// SessionsPerUser bounds the sessions of one user here (default 10; negative: no
 	// limit). Beyond: 1008.

@@ -31,6 +31,7 @@ type conn struct {
 	controls bucket
 	shaken   bool // the handshake is over
 	finished bool // a message was completed by the bytes being parsed
+	arrived  bool // counts among those of its address that are shaking hands
 	admitted bool // counts in the limits of its address
 
 	heard     atomic.Uint32 // tick of the last byte from the client
@@ -382,6 +383,7 @@ func (c *conn) ended() {
 	if release {
 		c.s.release(c.id)
 	}
+	c.shook()
 	if c.admitted {
 		c.s.admission.release(c.ip)
 	}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/curlew-im/curlew/api/protocol"
 )
 
 // netPoller serves with two goroutines per connection at most, one of them only
@@ -90,7 +92,10 @@ func (p *netPoller) admit(nc net.Conn) {
 	}
 	c := p.s.accept(l, peer.Addr().Unmap().WithZone("").String())
 	if c == nil {
-		_ = nc.Close() // before any TLS: an answer would cost more than it helps
+		if p.tls == nil { // before TLS an answer would cost more than it helps
+			_, _ = nc.Write(refusal(protocol.CloseRestart)) // the buffer of a new connection has room
+		}
+		_ = nc.Close()
 		return
 	}
 	p.mu.Lock()

@@ -201,13 +201,14 @@ func farewell() protocol.Close {
 
 // accept counts in a new connection from a peer; nil says there is no room.
 func (s *Server) accept(w wire, ip string) *conn {
-	if s.live.Add(1) > int64(s.cfg.MaxConnections) || s.draining.Load() {
+	direct := !s.trusted(ip)
+	if s.live.Add(1) > int64(s.cfg.MaxConnections) || s.draining.Load() || direct && !s.admission.arrive(ip) {
 		s.live.Add(-1)
 		s.metrics.handshakes.WithLabelValues("503").Inc()
 		return nil
 	}
 	s.metrics.connections.Inc()
-	c := &conn{s: s, wire: w, ip: ip, id: newSessionID()}
+	c := &conn{s: s, wire: w, ip: ip, id: newSessionID(), arrived: direct}
 	c.heard.Store(s.wheel.now())
 	c.beginPart(s.cfg.HandshakeTimeout)
 	return c

@@ -54,6 +54,7 @@ func (c *conn) shake(data []byte) (rest []byte) {
 	}
 	c.part = nil
 	c.partSince.Store(0)
+	c.shook()
 	answer, status := c.upgrade(data[:size])
 	if status != http.StatusSwitchingProtocols {
 		c.refuse(status, answer)
@@ -68,6 +69,14 @@ func (c *conn) shake(data []byte) (rest []byte) {
 	c.s.wheel.book(c, c.s.wheel.now()+c.s.ticks(c.s.cfg.AuthTimeout))
 	c.write(answer, reply)
 	return data[size:]
+}
+
+// shook says that the handshake is over, however it went.
+func (c *conn) shook() {
+	if c.arrived {
+		c.arrived = false
+		c.s.admission.shook(c.ip)
+	}
 }
 
 // refuse ends a connection that was not upgraded with an HTTP answer.

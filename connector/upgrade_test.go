@@ -172,6 +172,38 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
+// Who connects and says nothing has a place of its address's share, and gives it back.
+func TestAdmission_CountsWhoNeverShakesHands(t *testing.T) {
+	both(t, func(t *testing.T, k kind) {
+		cfg := unlimited()
+		cfg.ConnectionsPerIP = 3
+		b := start(t, k, cfg)
+		silent := []*client{b.dial(), b.dial()}
+		silent[1].write([]byte(request))
+		eventually(t, "both are in", func() bool { return b.live.Load() == 2 })
+		third := b.connected(1, "d")
+		c := b.dial()
+		if r := c.response(); r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+			t.Fatal(r.Status, r.Header)
+		}
+		for _, s := range silent {
+			s.nc.Close()
+		}
+		third.nc.Close()
+		eventually(t, "they are gone", func() bool { return b.live.Load() == 0 })
+		for user := range 3 {
+			b.connected(user, "d")
+		}
+		b.admission.mu.Lock()
+		defer b.admission.mu.Unlock()
+		for _, o := range b.admission.byIP {
+			if o.open != 3 || o.shaking != 0 {
+				t.Errorf("counted %+v", o)
+			}
+		}
+	})
+}
+
 func TestAdmission_SurplusIsTold503(t *testing.T) {
 	cfg := unlimited()
 	cfg.ConnectionsPerIP = 2

@@ -106,6 +106,7 @@ func command(out io.Writer) *cobra.Command {
 			Run: func(*cobra.Command, []string) { fmt.Fprintln(out, version()) },
 		},
 	)
+	root.AddCommand(operatorCommands(load, out)...)
 	return root
 }
 

@@ -113,7 +113,7 @@ func TestStartup_PublicPortsShowNothingOfTheOperators(t *testing.T) {
 	operator := "http://" + c.settings["admin.listen"]
 	devtest.Eventually(t, "the process is ready", func() bool { return answers(operator + "/ready") })
 	for _, path := range []string{
-		"/metrics", "/ready", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile", "/debug/vars", "/admin/generation", "/admin/pools",
+		"/metrics", "/ready", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile", "/debug/vars", "/v1/admin/generation", "/admin/pools",
 		"/v1/admin/pools", "//metrics", "/%6detrics", "/v1/../metrics", "/metrics/", "/.git/config", "/server.key", "/signing.keys",
 	} {
 		for port, base := range map[string]string{"api": c.http(), "connector": "http://" + c.settings["connector.listen"]} {
@@ -134,7 +134,7 @@ func TestStartup_PublicPortsShowNothingOfTheOperators(t *testing.T) {
 	for name, header := range map[string]map[string]string{
 		"a foreign page": {"Origin": "https://evil.example"}, "a page's fetch": {"Sec-Fetch-Site": "cross-site"},
 	} {
-		if r := (call{method: "POST", path: "/admin/generation", header: header}).do(t, operator, ""); r.status != 401 {
+		if r := (call{method: "POST", path: "/v1/admin/generation", header: header}).do(t, operator, ""); r.status != 401 {
 			t.Errorf("%s: %d", name, r.status)
 		}
 	}

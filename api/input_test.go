@@ -187,7 +187,7 @@ func TestPaths_OtherSpellingsNameNothing(t *testing.T) {
 			"/v1/users/me/", "/v1//users/me", "//v1/users/me", "/V1/users/me", "/v1/users/ME/x", "/v1/./users/me", "/v1/auth/../users/me",
 			"/v1/users/%6de", "/v1/users/me%2f", "/v1/users%2fme", "/v1/users/%2e%2e/users/me", "/v1/users/%252e%252e", "/v1/conversations/d7-12%2fmessages",
 			"/v1/users/..", "/v1/users/{7}", "/v1/conversations/d7-12/./messages", "/%2e%2e/etc/passwd", "/..%2f..%2fetc/passwd", "/../../etc/passwd", "/v1/users/me%00", "/v1\\users\\me", "/nothing", "/v1", "/v1/", "/v2/users/me",
-			"/index.html", "/web/robots.txt", "/debug/pprof/", "/metrics", "/admin/generation", "/v1/auth/demo/",
+			"/index.html", "/web/robots.txt", "/debug/pprof/", "/metrics", "/v1/admin/generation", "/v1/auth/demo/",
 		} {
 			r := request{method: "GET", path: "/", auth: auth}.build()
 			u, err := url.ParseRequestURI(p)

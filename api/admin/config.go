@@ -51,6 +51,9 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// Address is where the listener is reached by default.
+func (c Config) Address() string { return c.withDefaults().Listen }
+
 // public says that others than this machine's users reach the listener.
 func (c Config) public() bool {
 	host, _, err := net.SplitHostPort(c.Listen)

@@ -6,4 +6,5 @@
 //	     request from this machine that no web page can make
 //	     where others reach the listener, metrics ask for the token too
 //	[O2] readiness names what is away, and nothing of where it is
+//	[O3] openapi.yaml, served at /openapi.yaml, says all that the routes do
 package admin

@@ -1,6 +1,10 @@
 package admin
 
-import "context"
+import (
+	"context"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
 
 // Generations can be told that Redis has forgotten something. storage.Redis
 // implements it.
@@ -8,4 +12,17 @@ type Generations interface {
 	// Reset sets a new generation: each user's lists are read from MySQL once more and
 	// sealed anew.
 	Reset(ctx context.Context) error
+}
+
+// Rebuilds completes what Redis says of users from MySQL anew. storage.Rebuilder
+// implements it.
+type Rebuilds interface {
+	// HandleID finds a user; im.ErrNotFound.
+	HandleID(ctx context.Context, handle string) (im.UserID, error)
+	// RebuildUser drops what Redis says of a user, and builds it anew before it returns.
+	RebuildUser(ctx context.Context, u im.UserID) error
+	// RebuildAll begins to walk through all users; im.ErrConflict while one walk goes on.
+	RebuildAll(ctx context.Context) (im.RebuildProgress, error)
+	// Progress is of the walk of this process, the last where none goes on.
+	Progress() im.RebuildProgress
 }

@@ -21,6 +21,11 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
+const (
+	callTimeout = 5 * time.Second // of one request, as everywhere
+	bodyBytes   = 64 << 10        // of a request
+)
+
 // Check says whether one thing this process needs answers.
 type Check struct {
 	Name string // a short stable word: "mysql", "redis", "kafka"
@@ -31,6 +36,7 @@ type Check struct {
 type Deps struct {
 	Checks      []Check
 	Generations Generations // nil: this process has no Redis
+	Rebuilds    Rebuilds    // nil: it has no MySQL; needs Generations
 	Gatherer    prometheus.Gatherer
 	Log         *slog.Logger
 }
@@ -51,26 +57,8 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{cfg: cfg.withDefaults(), deps: deps}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
-		write(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	mux.HandleFunc("GET /ready", s.handleReady)
-	metrics := promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(deps.Log.Handler(), slog.LevelError),
-		Timeout:  10 * time.Second, MaxRequestsInFlight: 4,
-	}).ServeHTTP
-	if s.cfg.public() {
-		metrics = s.operator(metrics)
-	}
-	mux.HandleFunc("GET /metrics", metrics)
-	if deps.Generations != nil {
-		mux.HandleFunc("POST /admin/generation", s.operator(s.handleGeneration))
-	}
-	if s.cfg.Profiles {
-		mux.HandleFunc("GET /debug/pprof/", s.operator(pprof.Index))
-		mux.HandleFunc("GET /debug/pprof/profile", s.operator(pprof.Profile))
-		mux.HandleFunc("GET /debug/pprof/trace", s.operator(pprof.Trace))
-		mux.HandleFunc("GET /debug/pprof/symbol", s.operator(pprof.Symbol))
+	for _, r := range s.routes() {
+		mux.HandleFunc(r.pattern, r.handle)
 	}
 	s.http = &http.Server{
 		Handler:           mux,
@@ -84,11 +72,60 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 	return s, nil
 }
 
+// route is one endpoint.
+type route struct {
+	pattern string // as of http.ServeMux
+	handle  http.HandlerFunc
+}
+
+// routes is every endpoint there is: openapi.yaml says what they take and answer ([O3]).
+func (s *Server) routes() []route {
+	rebuilds := s.deps.Rebuilds != nil
+	all := []route{
+		{"GET /health", func(w http.ResponseWriter, _ *http.Request) {
+			write(w, http.StatusOK, map[string]string{"status": "ok"})
+		}},
+		{"GET /ready", s.handleReady},
+		{"GET /metrics", s.metrics()},
+		{"GET /openapi.yaml", handleContract},
+		{"POST /v1/admin/generation", s.offer(s.deps.Generations != nil, s.handleGeneration)},
+		{"POST /v1/admin/rebuild", s.offer(rebuilds, s.handleRebuild)},
+		{"GET /v1/admin/rebuild", s.offer(rebuilds, s.handleRebuildProgress)},
+	}
+	if s.cfg.Profiles {
+		all = append(all,
+			route{"GET /debug/pprof/", s.operator(pprof.Index)},
+			route{"GET /debug/pprof/profile", s.operator(pprof.Profile)},
+			route{"GET /debug/pprof/trace", s.operator(pprof.Trace)},
+			route{"GET /debug/pprof/symbol", s.operator(pprof.Symbol)})
+	}
+	return all
+}
+
+func (s *Server) metrics() http.HandlerFunc {
+	h := promhttp.HandlerFor(s.deps.Gatherer, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelError),
+		Timeout:  10 * time.Second, MaxRequestsInFlight: 4,
+	}).ServeHTTP
+	if s.cfg.public() {
+		return s.operator(h)
+	}
+	return h
+}
+
+// offer is for operators, where this process has what it turns; else it is not found.
+func (s *Server) offer(has bool, h http.HandlerFunc) http.HandlerFunc {
+	if !has {
+		h = func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, im.ErrNotFound) }
+	}
+	return s.operator(h)
+}
+
 // operator lets in who may turn switches ([O1]).
 func (s *Server) operator(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.allowed(r) {
-			fail(w, im.ErrUnauthenticated)
+			s.fail(w, r, im.ErrUnauthenticated)
 			return
 		}
 		h(w, r)
@@ -111,11 +148,10 @@ func (s *Server) allowed(r *http.Request) bool {
 }
 
 func (s *Server) handleGeneration(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()
 	if err := s.deps.Generations.Reset(ctx); err != nil {
-		s.deps.Log.Error("set a new generation", "err", err)
-		fail(w, err)
+		s.fail(w, r, err)
 		return
 	}
 	s.deps.Log.Info("new generation", "by", "operator")
@@ -177,6 +213,29 @@ func write(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body) // the operator has hung up
 }
 
-func fail(w http.ResponseWriter, err error) {
-	write(w, protocol.CodeOf(err).HTTP, protocol.NewError(err))
+// fail answers with err's row of the table, and logs what is a person's to know.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	code := protocol.CodeOf(err)
+	if code.HTTP >= http.StatusInternalServerError {
+		s.deps.Log.Error("operator's request failed", "path", r.URL.Path, "err", err)
+	}
+	write(w, code.HTTP, protocol.NewError(err))
+}
+
+// read decodes a bounded body that holds one JSON value and nothing that v does not
+// know.
+func read(w http.ResponseWriter, r *http.Request, v any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, bodyBytes))
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return im.ErrTooLarge
+	case err != nil:
+		return im.Invalid("body", strings.TrimPrefix(err.Error(), "json: "))
+	case d.More():
+		return im.Invalid("body", "more than one value")
+	}
+	return nil
 }

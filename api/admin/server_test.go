@@ -37,7 +37,7 @@ func newServer(t *testing.T, cfg Config, checks ...Check) (*Server, *generations
 	reg := prometheus.NewRegistry()
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "curlew_test_things_total"})
 	reg.MustRegister(c)
-	s, err := NewServer(cfg, Deps{Checks: checks, Generations: g, Gatherer: reg, Log: slog.New(slog.DiscardHandler)})
+	s, err := NewServer(cfg, Deps{Checks: checks, Generations: g, Rebuilds: newRebuilds(), Gatherer: reg, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,30 +126,30 @@ func TestGeneration_IsSetByTheOperatorAlone(t *testing.T) {
 		"a name that moved here":   {"Host": "evil.example:8070"},
 		"a name that looks so":     {"Host": "127.0.0.1.evil.example"},
 	} {
-		if w := do(s, "POST", "/admin/generation", header); w.Code != http.StatusUnauthorized || g.set != 0 {
+		if w := do(s, "POST", "/v1/admin/generation", header); w.Code != http.StatusUnauthorized || g.set != 0 {
 			t.Errorf("%s: %d", name, w.Code)
 		}
 	}
 	for i, host := range []string{"127.0.0.1:8070", "localhost:8070", "[::1]:8070"} {
-		if w := do(s, "POST", "/admin/generation", map[string]string{"Host": host}); w.Code != http.StatusNoContent || g.set != i+1 {
+		if w := do(s, "POST", "/v1/admin/generation", map[string]string{"Host": host}); w.Code != http.StatusNoContent || g.set != i+1 {
 			t.Errorf("from this machine as %s: %d", host, w.Code)
 		}
 	}
-	if w := do(s, "GET", "/admin/generation", nil); w.Code != http.StatusMethodNotAllowed {
+	if w := do(s, "GET", "/v1/admin/generation", nil); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %d", w.Code)
 	}
 	g.err = fmt.Errorf("dial 10.0.0.5: %w", im.ErrCache)
-	if w := do(s, "POST", "/admin/generation", nil); w.Code != 503 || strings.Contains(w.Body.String(), "10.0") || !strings.Contains(w.Body.String(), "cache_unavailable") {
+	if w := do(s, "POST", "/v1/admin/generation", nil); w.Code != 503 || strings.Contains(w.Body.String(), "10.0") || !strings.Contains(w.Body.String(), "cache_unavailable") {
 		t.Errorf("Redis away: %d %s", w.Code, w.Body)
 	}
 
 	s, g = newServer(t, Config{Token: token, Profiles: true})
 	for _, given := range []string{"", "Bearer ", "Bearer x", token + "x", "Bearer " + token + " "} {
-		if w := do(s, "POST", "/admin/generation", map[string]string{"Authorization": given}); w.Code != 401 || g.set != 0 {
+		if w := do(s, "POST", "/v1/admin/generation", map[string]string{"Authorization": given}); w.Code != 401 || g.set != 0 {
 			t.Errorf("token %q: %d", given, w.Code)
 		}
 	}
-	if w := do(s, "POST", "/admin/generation", map[string]string{"Authorization": "Bearer " + token}); w.Code != 204 || g.set != 1 {
+	if w := do(s, "POST", "/v1/admin/generation", map[string]string{"Authorization": "Bearer " + token}); w.Code != 204 || g.set != 1 {
 		t.Errorf("with the token: %d", w.Code)
 	}
 	if w := do(s, "GET", "/debug/pprof/", nil); w.Code != 401 {

@@ -48,8 +48,8 @@ func firstLine(t *testing.T, e *engine, request string) string {
 	return line
 }
 
-// record changes the engine's record behind its back: what an operator's hand does.
-func record(t *testing.T, e *engine) func(statement string, args ...any) {
+// openRecord opens the engine's record behind its back.
+func openRecord(t *testing.T, e *engine) *sql.DB {
 	t.Helper()
 	driver, at := "sqlite", e.cfg.Storage.Path+"?_pragma=busy_timeout(5000)"
 	if e.cfg.Storage.DSN != "" {
@@ -60,6 +60,13 @@ func record(t *testing.T, e *engine) func(statement string, args ...any) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// record changes one row: what an operator's hand does.
+func record(t *testing.T, e *engine) func(statement string, args ...any) {
+	t.Helper()
+	db := openRecord(t, e)
 	return func(statement string, args ...any) {
 		t.Helper()
 		r, err := db.ExecContext(t.Context(), statement, args...)
@@ -70,6 +77,15 @@ func record(t *testing.T, e *engine) func(statement string, args ...any) {
 			t.Fatalf("%d rows (%v) by %s", n, err, statement)
 		}
 	}
+}
+
+// recorded is one value of the record.
+func recorded[T any](t *testing.T, e *engine, query string, args ...any) (v T) {
+	t.Helper()
+	if err := openRecord(t, e).QueryRowContext(t.Context(), query, args...).Scan(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 // handshake is a good request without its last empty line.

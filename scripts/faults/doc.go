@@ -1,0 +1,22 @@
+// Faults breaks a running Curlew and holds what everybody saw to what was promised:
+//
+//	go run ./scripts/faults -quick              the few that CI runs
+//	go run ./scripts/faults                     all of them
+//	go run ./scripts/faults -run F1,F6 -injections 20 -seconds 300 -rate 150
+//	go run ./scripts/faults -teeth              seeded bugs that must be found
+//	go run ./scripts/faults -list
+//
+// It has stores of its own (scripts/services, in a folder and on ports of its own),
+// builds the engine and runs two processes of each role. Users in one-to-one
+// conversations and groups of four sizes send over HTTP and WebSocket, by the public
+// protocol only; what each of them asked, was answered and was shown is recorded. Then the
+// record and the history of every member are checked, and a line is printed for each fault
+// (RELIABILITY.md, section 3). The exit status is 1 if any count on it is not zero.
+//
+//	[F1] the checker sees only what users see: answers, pushes, pulls, lists
+//	[F2] the model it holds them to is made of what was asked and of one observer's
+//	     history; nothing of the engine's is called to make it
+//	[F3] no time decides a verdict: what is late is waited for, and what is still missing
+//	     when its device has asked twice since is stuck
+//	[F4] only processes and stores that it started are touched, and they end with it
+package main

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// fault is one way in which the world breaks, and how it is mended.
+type fault struct {
+	name, about string
+	// inject breaks something and returns what mends it; nil: nothing is to be mended.
+	inject func(context.Context, *cluster) (heal func(context.Context) error, err error)
+	// hold is how long it stays broken, up to twice that.
+	hold time.Duration
+	// full and quick are how often it is injected in a whole and in a quick run; quick 0
+	// leaves it out there.
+	full, quick int
+	// healed says that recovery counts from the mending; else from the breaking.
+	healed bool
+	// membership says that membership cannot be looked up while it is broken, so that who
+	// was removed is refused later (contract 9).
+	membership bool
+}
+
+// order of the runs. Each subject adds its faults in a file of its own.
+var faults = [][]fault{control, crashes, redisFaults, mysqlFaults, kafkaFaults, everything}
+
+// control is the run without a fault: what fails there fails by itself.
+var control = []fault{{
+	name: "F0", about: "nothing is broken (control)", full: 20, quick: 1, hold: 5 * time.Second,
+	inject: func(context.Context, *cluster) (func(context.Context) error, error) { return nil, nil },
+}}
+
+// plan is how a run is to be.
+type plan struct {
+	size       size
+	quick      bool
+	injections int // 0: as the fault says
+	least      time.Duration
+}
+
+// fenced is how long after a removal has returned the removed may still be heard: as the
+// contract says, and the same where membership cannot be looked up.
+const (
+	fenced     = 2 * time.Second
+	fencedLong = 60 * time.Second
+)
+
+// recovering bounds the wait for a recovery; what takes longer is stuck.
+const recovering = 2 * time.Minute
+
+// trial runs one fault on a cluster that is whole, and leaves it whole.
+func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
+	run := f.name + "-" + random()[:6]
+	c.taken()
+	w, err := gather(ctx, c, run, p.size)
+	if err != nil {
+		return nil, err
+	}
+	l := newLoad(c, w, run, p.size.rate)
+	connected, disconnect := context.WithCancel(ctx)
+	sending, stop := context.WithCancel(ctx)
+	var online, busy sync.WaitGroup
+	l.connect(connected, &online)
+	busy.Go(func() { l.send(sending) })
+	defer online.Wait()
+	defer disconnect()
+	defer busy.Wait()
+	defer stop()
+
+	res := &result{fault: f.name}
+	if err := l.recovered(ctx, 0); err != nil {
+		return nil, fmt.Errorf("nothing was broken yet: %w", err)
+	}
+	times := f.full
+	if p.quick {
+		times = f.quick
+	}
+	if p.injections > 0 {
+		times = p.injections
+	}
+	var broken verdict = make(verdict)
+	for res.injected < times || l.r.now() < p.least {
+		since, err := c.strike(ctx, l, f)
+		if err != nil {
+			return nil, err
+		}
+		res.injected++
+		if err := l.recovered(ctx, since); ctx.Err() != nil {
+			return nil, ctx.Err()
+		} else if err != nil {
+			broken.add("stuck", "after injection %d: %v", res.injected, err)
+			break
+		}
+		res.recoveries = append(res.recoveries, l.r.now()-since)
+		if err := pause(ctx, time.Second+rand.N(2*time.Second)); err != nil {
+			return nil, err
+		}
+	}
+	stop()
+	busy.Wait()
+	if err := c.whole(ctx); err != nil {
+		broken.add("died", "%v", err)
+	}
+	e, err := l.finish(ctx)
+	if err != nil {
+		return nil, err
+	}
+	disconnect()
+	online.Wait()
+	fence := fenced
+	if f.membership {
+		fence = fencedLong
+	}
+	res.measure(l.r)
+	res.found = check(l.r, e, fence)
+	for _, death := range c.taken() {
+		broken.add("died", "%s", death)
+	}
+	for class, all := range broken {
+		res.found[class] = append(res.found[class], all...)
+	}
+	return res, nil
+}
+
+// strike injects once and mends, and returns when recovery counts from.
+func (c *cluster) strike(ctx context.Context, l *load, f fault) (since time.Duration, err error) {
+	since = l.r.now()
+	heal, err := f.inject(ctx, c)
+	if err != nil {
+		return 0, fmt.Errorf("%s: inject: %w", f.name, err)
+	}
+	if err := pause(ctx, f.hold+rand.N(f.hold+1)); err != nil {
+		return 0, err
+	}
+	if heal != nil {
+		if err := heal(ctx); err != nil {
+			return 0, fmt.Errorf("%s: heal: %w", f.name, err)
+		}
+	}
+	if f.healed {
+		since = l.r.now()
+	}
+	return since, nil
+}
+
+// recovered waits until in every conversation a message that was sent after since has
+// been seen by somebody else.
+func (l *load) recovered(ctx context.Context, since time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, recovering)
+	defer cancel()
+	for !l.r.through(since) {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return fmt.Errorf("not in every conversation a message goes through: %w", err)
+		}
+	}
+	return nil
+}

@@ -45,6 +45,7 @@ type App struct {
 	words   *logic.Words
 
 	producer *queue.Producer
+	backlog  *queue.Backlog
 	runner   *jobs.Runner
 	steps    func(string) error // see jobs.Deps; tests only
 

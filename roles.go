@@ -45,9 +45,10 @@ func (a *App) openLogic(context.Context) error {
 	})
 	a.producer = queue.NewProducer(a.cluster, im.LaneRealtime)
 	a.closers = append(a.closers, func() error { a.producer.Close(); return nil })
+	a.backlog = queue.NewBacklog(a.cluster, im.LaneRealtime)
 	a.service, err = logic.NewService(a.cfg.Logic.Config, logic.Deps{
 		Accounts: accounts, Profiles: profiles, Index: storage.NewIndex(a.redis, a.db), Records: a.db, Settings: storage.NewSettings(a.redis, a.db),
-		Groups: a.db, Schedules: a.db, Partition: a.partition, Rooms: routes, Hints: storage.NewHints(a.redis), Limits: limits, Queue: a.producer, Sessions: routes,
+		Groups: a.db, Schedules: a.db, Partition: a.partition, Rooms: routes, Hints: storage.NewHints(a.redis), Limits: limits, Queue: a.producer, Backlog: a.backlog, Sessions: routes,
 		Auth: a.auth, Filter: filter,
 		Presences: routes, Sight: a.db, Revocations: a.db, Bus: bus,
 		Node: newNode("api"), Notes: bus,
@@ -157,7 +158,7 @@ func (a *App) openAdmin(context.Context) (err error) {
 			}
 			a.add("bridge", bridge.Run)
 		}
-		a.add("logic", a.service.Run, a.auth.Run, a.words.Run)
+		a.add("logic", a.service.Run, a.auth.Run, a.words.Run, a.backlog.Run)
 		a.add("producer", func(ctx context.Context) error {
 			<-ctx.Done()
 			a.producer.Close()

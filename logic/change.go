@@ -48,9 +48,12 @@ func (s *Service) decideChange(ctx context.Context, u im.UserID, req *protocol.C
 	if err := s.limit.Take(ctx, u); err != nil {
 		return nil, nil, err
 	}
-	refusal := s.mayChange(ctx, u, req, task, text)
-	if refusal != nil && away(refusal) {
-		return nil, nil, refusal
+	full := s.room(req.ConversationID)
+	refusal := full
+	if full == nil {
+		if refusal = s.mayChange(ctx, u, req, task, text); refusal != nil && away(refusal) {
+			return nil, nil, refusal
+		}
 	}
 	// A retry is known by its ID, and looked up last: the first may be what refuses it.
 	key := im.ChangeKey{Conversation: req.ConversationID, Actor: u, ClientChangeID: req.ClientChangeID}
@@ -58,6 +61,8 @@ func (s *Service) decideChange(ctx context.Context, u im.UserID, req *protocol.C
 	switch {
 	case isNotFound(err):
 		return task, nil, refusal
+	case err != nil && full != nil:
+		return nil, nil, full
 	case err != nil:
 		return nil, nil, fmt.Errorf("look up change: %w", storeError(err))
 	}

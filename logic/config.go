@@ -52,6 +52,14 @@ type Config struct {
 	// MaxScheduled bounds the scheduled messages of one user that are pending (default
 	// 1,000; what a backend schedules for the user counts, and is not refused).
 	MaxScheduled int
+	// MaxBacklogAge is how long the oldest accepted record of a conversation's partition
+	// may have waited to be stored (default 60 s: a client that waits longer for a tick
+	// thinks it lost; recovery takes no longer than it took to fall behind by that), and
+	// MaxBacklogRecords how many may wait in it (default 200,000: some 100 MB of log and
+	// half a minute of one partition's work). Beyond either, what would be added is refused
+	// with overloaded and a time to come back.
+	MaxBacklogAge     time.Duration
+	MaxBacklogRecords int64
 	// MaxAttachmentBytes is the largest file that a message may point to (default 100
 	// MiB): what clients say of it, since it is elsewhere.
 	MaxAttachmentBytes int64
@@ -86,6 +94,8 @@ func (c Config) WithDefaults() Config {
 	or(&c.RecallWithin, 2*time.Minute)
 	or(&c.EditWithin, 15*time.Minute)
 	or(&c.MaxScheduled, 1000)
+	or(&c.MaxBacklogAge, 60*time.Second)
+	or(&c.MaxBacklogRecords, 200_000)
 	or(&c.MaxAttachmentBytes, 100<<20)
 	or(&c.StoreTimeout, 1500*time.Millisecond)
 	or(&c.MaxMessageBytes, 64<<10)
@@ -115,6 +125,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("logic.membership_stale: %s is not within membership_ttl and 60s", c.MembershipStale)
 	case c.Copies < 1000:
 		return fmt.Errorf("logic.copies: %d is below 1000", c.Copies)
+	case c.MaxBacklogAge < 5*time.Second:
+		return fmt.Errorf("logic.max_backlog_age: %s is below 5s, and it is looked at every 2s", c.MaxBacklogAge)
+	case c.MaxBacklogRecords < 1000:
+		return fmt.Errorf("logic.max_backlog_records: %d is below 1000", c.MaxBacklogRecords)
 	case c.Waiters < 1:
 		return fmt.Errorf("logic.waiters: %d is below 1", c.Waiters)
 	case c.MessagePolicy.Validate() != nil:

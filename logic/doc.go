@@ -26,4 +26,7 @@
 //	     process that removed them at once
 //	[L13] a scheduled message is refused when it is scheduled or when it is due, and what
 //	     was decided then is decided once; a cancel that was answered means never
+//	[L14] past a bound of the backlog what would make it longer is refused with a time to
+//	     come back; a retry of what is stored is answered, and who takes somebody out of a
+//	     group is never kept waiting
 package logic

@@ -115,6 +115,9 @@ func (s *Service) Groups(ctx context.Context, who im.Identity, after im.GroupID,
 func (s *Service) changeGroup(ctx context.Context, who im.Identity, kind string, change func(context.Context) (im.GroupChange, error)) (protocol.GroupChanged, error) {
 	start := time.Now()
 	done, err := func() (im.GroupChange, error) {
+		if err := s.roomForGroups(kind); err != nil {
+			return im.GroupChange{}, err
+		}
 		ctx, cancel := s.within(ctx)
 		defer cancel()
 		return change(ctx)

@@ -174,6 +174,9 @@ func (s *Service) retellPage(ctx context.Context) int {
 		return 0
 	}
 	for i := range ops {
+		if s.room(ops[i].Conversation) != nil {
+			continue // it is in the log and waits: again would make the backlog longer
+		}
 		s.metrics.retold.Inc()
 		s.produceOp(&ops[i], im.Origin{}, func(error) {}) // the next round tells it again
 	}

@@ -6,17 +6,18 @@ import (
 
 // metrics of the deciding part. Labels come from the command list and the code table.
 type metrics struct {
-	requests *prometheus.CounterVec // by command and code ("ok" where answered)
-	send     prometheus.Histogram
-	refused  *prometheus.CounterVec
-	stale    prometheus.Counter
-	waiters  prometheus.Gauge
-	late     prometheus.Counter
-	untyped  prometheus.Counter
-	unseen   prometheus.Counter
-	untold   prometheus.Counter
-	groups   *prometheus.CounterVec
-	retold   prometheus.Counter
+	requests   *prometheus.CounterVec // by command and code ("ok" where answered)
+	send       prometheus.Histogram
+	refused    *prometheus.CounterVec
+	stale      prometheus.Counter
+	waiters    prometheus.Gauge
+	late       prometheus.Counter
+	untyped    prometheus.Counter
+	unseen     prometheus.Counter
+	untold     prometheus.Counter
+	groups     *prometheus.CounterVec
+	retold     prometheus.Counter
+	overloaded *prometheus.CounterVec // by what is over its bound
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -67,6 +68,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "curlew_logic_group_notices_retold_total",
 		Help: "Notices of groups given to the log once more, since they were not stored in time.",
 	})
-	reg.MustRegister(m.requests, m.send, m.refused, m.stale, m.waiters, m.late, m.untyped, m.unseen, m.untold, m.groups, m.retold)
+	m.overloaded = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "curlew_logic_overloaded_total",
+		Help: "What was refused or put off since the workers are behind the log: by age, by records, or where a partition is stopped.",
+	}, []string{"reason"})
+	reg.MustRegister(m.requests, m.send, m.refused, m.stale, m.waiters, m.late, m.untyped, m.unseen, m.untold, m.groups, m.retold, m.overloaded)
 	return m
 }

@@ -35,6 +35,10 @@ type Accounts interface {
 	// im.ErrNotFound where the user has no such device.
 	RevokeDevice(ctx context.Context, u im.UserID, d im.DeviceID) error
 	Devices(ctx context.Context, u im.UserID) ([]im.Device, error)
+	// SetPushToken says how a device is reached while it is not connected; another device
+	// that had the token has it no longer. im.ErrNotFound where there is no such device.
+	SetPushToken(ctx context.Context, t im.PushTarget) error
+	ClearPushToken(ctx context.Context, u im.UserID, d im.DeviceID) error
 	AuthState(ctx context.Context, u im.UserID, d im.DeviceID) (im.AuthState, error)
 
 	// Peer says what from must know of to before a message is accepted.
@@ -262,6 +266,14 @@ type Queue interface {
 	// (acks=all), im.ErrQueue or im.ErrOverloaded where it never will,
 	// im.ErrUnknownOutcome where it may.
 	Produce(t im.Task, done func(error))
+}
+
+// Backlog knows how far the workers are behind the log. Answers come from memory.
+type Backlog interface {
+	// Backlog is of the partition of c, seconds old at most.
+	Backlog(c im.ConversationID) im.Backlog
+	// Least is of the partition that is the least behind.
+	Least() im.Backlog
 }
 
 // Sessions knows who is connected where.

@@ -47,6 +47,10 @@ func (s *Service) moveCursors(ctx context.Context, who im.Identity, c im.Convers
 		done(at, nil)
 		return
 	}
+	if err := s.room(c); err != nil { // it is said again, and nothing is lost by saying it later
+		done(protocol.Receipts{}, err)
+		return
+	}
 	task := &im.ReceiptTask{User: who.User, Device: who.Device, Delivered: r.DeliveredSeq, Read: r.ReadSeq}
 	s.deps.Queue.Produce(im.Task{Conversation: c, Receipt: task}, func(err error) {
 		if err != nil {

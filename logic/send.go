@@ -88,6 +88,12 @@ func (s *Service) decide(ctx context.Context, a author, req *protocol.Send, now 
 	if err != nil {
 		return "", nil, nil, err
 	}
+	if err := s.countWord(ctx, a, &w); err != nil {
+		return "", nil, nil, err
+	}
+	if err := s.room(w.key.Conversation); err != nil {
+		return s.unlessSaid(ctx, w.key, w.hash, err)
+	}
 	return s.judge(ctx, a, req, &w, now)
 }
 

@@ -49,6 +49,7 @@ type Deps struct {
 	Hints    Hints
 	Limits   Limits
 	Queue    Queue
+	Backlog  Backlog
 	Sessions Sessions
 	Auth     Authenticator
 	Filter   Filter

@@ -66,6 +66,7 @@ type world struct {
 	// meanwhile is what happens while a call is answered.
 	meanwhile map[string]func()
 	since     []im.Position // asked of Changes
+	behind    im.Backlog    // of every partition
 }
 
 const (
@@ -108,7 +109,7 @@ func (w *world) service(t testing.TB, cfg Config) *Service {
 func (w *world) serviceAt(t testing.TB, cfg Config, now func() time.Time) *Service {
 	t.Helper()
 	s, err := NewService(cfg, Deps{
-		Accounts: w, Profiles: w, Index: w, Records: w, Settings: w, Groups: w, Rooms: w, Hints: w, Limits: w, Queue: w, Sessions: w,
+		Accounts: w, Profiles: w, Index: w, Records: w, Settings: w, Groups: w, Rooms: w, Hints: w, Limits: w, Queue: w, Backlog: w, Sessions: w,
 		Auth: w, Filter: w, Presences: w, Sight: w, Revocations: w, Bus: w, Notes: w, Node: "n1", Now: now, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {

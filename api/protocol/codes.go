@@ -128,6 +128,10 @@ func NewError(err error) *Error {
 	} else if e.Retryable {
 		e.RetryAfterMS = 1000
 	}
+	var overload *im.OverloadError
+	if errors.As(err, &overload) {
+		e.RetryAfterMS = max(1, overload.RetryAfter.Milliseconds())
+	}
 	return e
 }
 

@@ -43,7 +43,7 @@ type Consumer struct {
 
 // NewConsumer prepares a member; Run joins.
 func NewConsumer(c *Cluster, lane im.Lane, handle Handler) *Consumer {
-	group := c.cfg.GroupPrefix + string(lane)
+	group := c.group(lane)
 	return &Consumer{c: c, lane: lane, group: group, handle: handle, log: c.log.With("lane", lane, "group", group)}
 }
 

@@ -13,6 +13,10 @@ type metrics struct {
 	errors       *prometheus.CounterVec
 	lagRecords   *prometheus.GaugeVec
 	lagAge       *prometheus.GaugeVec
+
+	backlogRecords *prometheus.GaugeVec
+	backlogAge     *prometheus.GaugeVec
+	unpinned       *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -50,6 +54,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "curlew_queue_lag_seconds", Help: "Age of the oldest record that is not finished.",
 		}, []string{"lane", "partition"}),
 	}
+	m.backlogRecords = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "curlew_queue_backlog_records", Help: "Records of the whole lane that are not done, as any process sees it that has logic.",
+	}, []string{"lane"})
+	m.backlogAge = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "curlew_queue_backlog_seconds", Help: "Age of the oldest of them, up to 4 s too high where the workers keep up.",
+	}, []string{"lane"})
+	m.unpinned = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "curlew_queue_partitions_unpinned", Help: "Partitions of the topic beyond queue.partitions: nothing is produced to them, nothing expected of them. Negative: some are gone.",
+	}, []string{"lane"})
+	reg.MustRegister(m.backlogRecords, m.backlogAge, m.unpinned)
 	reg.MustRegister(m.produced, m.produceTime, m.batchRecords, m.waiting, m.fetched, m.stopped, m.rebalances, m.errors, m.lagRecords, m.lagAge)
 	return m
 }

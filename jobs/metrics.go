@@ -24,6 +24,10 @@ type metrics struct {
 	leases       *prometheus.CounterVec
 	cursors      prometheus.Counter
 	abandoned    prometheus.Counter
+
+	fires         prometheus.Counter
+	scheduled     *prometheus.CounterVec
+	scheduledLate prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -55,7 +59,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		leases:       counters("node_leases_total", "Node leases by event: taken, lost.", "event"),
 		cursors:      counter("cursor_moves_total", "Cursor moves written to MySQL."),
 		abandoned:    counter("abandoned_records_total", "Records taken and left to the next owner, when draining took too long."),
+
+		fires:     counter("fires_total", "Records that said to the log that scheduled messages of a conversation are due."),
+		scheduled: counters("scheduled_total", "Scheduled messages that were due, by what became of them: sent, duplicate, failed.", "result"),
+		scheduledLate: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "curlew_jobs_scheduled_late_seconds", Help: "How long after its time the log had a scheduled message.",
+			Buckets: []float64{.01, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300},
+		}),
 	}
+	reg.MustRegister(m.fires, m.scheduled, m.scheduledLate)
 	reg.MustRegister(m.messages, m.receipts, m.changes, m.steps, m.batch, m.busy, m.waits, m.rounds, m.doubts, m.pushes, m.roomMessages, m.pushLost,
 		m.stalls, m.leases, m.cursors, m.abandoned)
 	return m

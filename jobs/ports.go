@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/curlew-im/curlew/logic/im"
@@ -84,4 +85,43 @@ type Rooms interface {
 // Bus carries push batches to nodes. Best effort.
 type Bus interface {
 	Publish(ctx context.Context, batches map[im.NodeID][]byte) error
+}
+
+// Schedules is what waits for its time, in MySQL: im.ErrStore while that is away. Due is
+// what its clock says is due.
+type Schedules interface {
+	// DueScheduled is the front of a partition's rows that are pending, or in queue: those
+	// to be looked at by now or within ahead, in that order.
+	DueScheduled(ctx context.Context, partition int, state im.ScheduleState, ahead time.Duration, limit int) ([]im.DueSchedule, error)
+	// QueueScheduled notes that the log has been told of rows, those that are still due;
+	// they are looked at again when they have been in queue for again.
+	QueueScheduled(ctx context.Context, ids []im.ScheduleID, again time.Duration) error
+	// ClaimScheduled puts the pending rows of a conversation that are due, up to a row, in
+	// queue and returns the first of those in queue up to it, by due time. They can neither
+	// be changed nor cancelled any more.
+	ClaimScheduled(ctx context.Context, c im.ConversationID, to im.FireTask, again time.Duration, limit int) ([]im.Scheduled, error)
+	// KeepDecisions keeps what was decided of rows in queue, or fails them, and returns whom
+	// it failed. Of two who decide the first counts.
+	KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (failed []im.ScheduleID, err error)
+	// SentScheduled ends rows in queue that the log has.
+	SentScheduled(ctx context.Context, ids []im.ScheduleID) error
+	// ForgetScheduled removes final rows that have not changed for age.
+	ForgetScheduled(ctx context.Context, age time.Duration, limit int) (int, error)
+}
+
+// Decider says what becomes of a scheduled message that is due. logic.Service implements
+// it.
+type Decider interface {
+	// Decide returns the task that sends it, and its request with that in it, to be kept
+	// before anybody is told: of a row that is Decided it is what was kept.
+	// No task: it is stored already. An *im.RejectedError says that it may not be sent; any
+	// other error nothing yet.
+	Decide(ctx context.Context, s im.Scheduled) (task *im.SendTask, keep json.RawMessage, err error)
+}
+
+// Producer puts tasks on one lane.
+type Producer interface {
+	// Produce enqueues in call order per conversation; done is called exactly once, within
+	// 5 s, with nil when the log has it.
+	Produce(t im.Task, done func(error))
 }

@@ -137,13 +137,13 @@ func decodeRequest(row *im.Scheduled) (r request, err error) {
 
 // Decide says what becomes of a scheduled message that is due: the task that sends it,
 // and its request with that in it, so that once kept, deciding again decides the same;
-// nil where that was done, or where it is stored already (no task either). What may not
+// nil where that was kept, or where it is stored already (no task either). What may not
 // be said any more is an *im.RejectedError; any other error says nothing yet.
 func (s *Service) Decide(ctx context.Context, row im.Scheduled) (*im.SendTask, json.RawMessage, error) {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
 	r, err := decodeRequest(&row)
-	if err != nil || r.Task != nil {
+	if err != nil || row.Decided {
 		return r.Task, nil, err
 	}
 	a := author{user: row.Sender, byServer: row.ByServer, away: true}

@@ -230,7 +230,7 @@ func TestDecide_MakesATaskOnceAndKeepsIt(t *testing.T) {
 	if _, _, err := s.Decide(t.Context(), row); !rejects(err, im.ErrBlocked) {
 		t.Error(err)
 	}
-	row.Request = keep
+	row.Request, row.Decided = keep, true
 	again, more, err := s.Decide(t.Context(), row)
 	if err != nil || more != nil || fmt.Sprintf("%+v", again) != fmt.Sprintf("%+v", task) {
 		t.Errorf("again: %+v %s %v", again, more, err)

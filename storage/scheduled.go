@@ -29,8 +29,14 @@ func scanScheduled(rows *sql.Rows) (s im.Scheduled, err error) {
 		&s.CreatedAt, &s.UpdatedAt)
 	s.Request = request
 	copy(s.Hash[:], hash)
+	if s.State == im.ScheduleQueued {
+		s.Decided, s.Reason = s.Reason == decided, ""
+	}
 	return s, err
 }
+
+// decided stands for the reason of a row in queue whose request holds what was decided.
+const decided = "decided"
 
 // oneScheduled is the one row of a query; im.ErrNotFound where there is none.
 func oneScheduled(ctx context.Context, q querier, query string, args ...any) (im.Scheduled, error) {

@@ -41,7 +41,7 @@ func (db *DB) QueueScheduled(ctx context.Context, ids []im.ScheduleID, again tim
 	ctx, done := db.begin(ctx, "queue_scheduled")
 	defer done(&err)
 	for part := range slices.Chunk(ids, insertRows) {
-		if err := db.execAgain(ctx, db.d.timed(queueScheduled+in(len(part))+queueScheduledEnd),
+		if _, err := db.execAgain(ctx, db.d.timed(queueScheduled+in(len(part))+queueScheduledEnd),
 			append([]any{again.Milliseconds()}, anyOf(part)...)...); err != nil {
 			return err
 		}
@@ -55,41 +55,43 @@ func (db *DB) QueueScheduled(ctx context.Context, ids []im.ScheduleID, again tim
 func (db *DB) ClaimScheduled(ctx context.Context, c im.ConversationID, to im.FireTask, again time.Duration, limit int) (rows []im.Scheduled, err error) {
 	ctx, done := db.begin(ctx, "claim_scheduled")
 	defer done(&err)
-	if err := db.execAgain(ctx, db.d.timed(claimScheduled), again.Milliseconds(), c, to.DueAt, to.DueAt, to.Schedule); err != nil {
+	if _, err := db.execAgain(ctx, db.d.timed(claimScheduled), again.Milliseconds(), c, to.DueAt, to.DueAt, to.Schedule); err != nil {
 		return nil, err
 	}
 	return queryAll(ctx, db.w, scanScheduled, claimedScheduled, c, to.DueAt, to.DueAt, to.Schedule, limit)
 }
 
-// KeepDecisions keeps what was decided of rows in queue, so that it is decided once.
-func (db *DB) KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (err error) {
+// KeepDecisions keeps what was decided of rows in queue, or fails them, and returns whom
+// it failed. Of two who decide the first counts: what was decided stays.
+func (db *DB) KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (failed []im.ScheduleID, err error) {
 	ctx, done := db.begin(ctx, "keep_decisions")
 	defer done(&err)
 	for _, d := range decisions {
-		if err := db.execAgain(ctx, "UPDATE scheduled SET request = ? WHERE id = ? AND state = 1", []byte(d.Request), d.ID); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// EndScheduled ends rows in queue; what has ended already stays as it is.
-func (db *DB) EndScheduled(ctx context.Context, ends []im.ScheduleEnd) (err error) {
-	ctx, done := db.begin(ctx, "end_scheduled")
-	defer done(&err)
-	var sent []im.ScheduleID
-	for _, e := range ends {
-		if e.State == im.ScheduleSent {
-			sent = append(sent, e.ID)
+		if d.Refused == "" {
+			if _, err := db.execAgain(ctx, "UPDATE scheduled SET request = ?, reason = '"+decided+"' WHERE id = ? AND state = 1 AND reason = ''",
+				[]byte(d.Request), d.ID); err != nil {
+				return failed, err
+			}
 			continue
 		}
-		if err := db.execAgain(ctx, db.d.timed("UPDATE scheduled SET state = ?, reason = ?, updated_at = %now WHERE id = ? AND state = 1"),
-			e.State, cut(e.Reason, 64), e.ID); err != nil {
-			return err
+		n, err := db.execAgain(ctx, db.d.timed("UPDATE scheduled SET state = 3, reason = ?, updated_at = %now WHERE id = ? AND state = 1 AND reason = ''"),
+			cut(d.Refused, 64), d.ID)
+		if err != nil {
+			return failed, err
+		}
+		if n == 1 {
+			failed = append(failed, d.ID)
 		}
 	}
-	for part := range slices.Chunk(sent, insertRows) {
-		if err := db.execAgain(ctx, db.d.timed("UPDATE scheduled SET state = 2, updated_at = %now WHERE state = 1 AND id IN "+in(len(part))), anyOf(part)...); err != nil {
+	return failed, nil
+}
+
+// SentScheduled ends rows in queue that the log has.
+func (db *DB) SentScheduled(ctx context.Context, ids []im.ScheduleID) (err error) {
+	ctx, done := db.begin(ctx, "sent_scheduled")
+	defer done(&err)
+	for part := range slices.Chunk(ids, insertRows) {
+		if _, err := db.execAgain(ctx, db.d.timed("UPDATE scheduled SET state = 2, reason = '', updated_at = %now WHERE state = 1 AND id IN "+in(len(part))), anyOf(part)...); err != nil {
 			return err
 		}
 	}
@@ -97,12 +99,15 @@ func (db *DB) EndScheduled(ctx context.Context, ends []im.ScheduleEnd) (err erro
 }
 
 // execAgain runs one autocommitted statement, again (twice at most) where the server
-// broke a deadlock.
-func (db *DB) execAgain(ctx context.Context, query string, args ...any) error {
+// broke a deadlock, and says how many rows it found.
+func (db *DB) execAgain(ctx context.Context, query string, args ...any) (int64, error) {
 	for try := 0; ; try++ {
-		_, err := db.w.ExecContext(ctx, query, args...)
-		if err == nil || try == 2 || !isDeadlock(err) {
-			return err
+		res, err := db.w.ExecContext(ctx, query, args...)
+		if err == nil {
+			return res.RowsAffected()
+		}
+		if try == 2 || !isDeadlock(err) {
+			return 0, err
 		}
 	}
 }

@@ -230,19 +230,33 @@ func scheduledClaim(t *testing.T, db *DB) {
 	if len(claimed) != 2 || claimed[0].ID != rows[0].ID || claimed[1].ID != rows[1].ID || claimed[0].State != im.ScheduleQueued {
 		t.Fatalf("%+v", claimed)
 	}
-	must(t, db.KeepDecisions(t.Context(), []im.ScheduleDecision{{ID: rows[0].ID, Request: json.RawMessage(`{"d":1}`)}, {ID: rows[3].ID, Request: json.RawMessage(`{"d":2}`)}}))
-	must(t, db.EndScheduled(t.Context(), []im.ScheduleEnd{{ID: rows[1].ID, State: im.ScheduleFailed, Reason: "blocked"}, {ID: rows[2].ID, State: im.ScheduleSent}}))
-	must(t, db.EndScheduled(t.Context(), []im.ScheduleEnd{{ID: rows[1].ID, State: im.ScheduleSent}})) // too late
+	keep := func(d ...im.ScheduleDecision) []im.ScheduleID {
+		failed, err := db.KeepDecisions(t.Context(), d)
+		must(t, err)
+		return failed
+	}
+	yes := json.RawMessage(`{"d":1}`)
+	if failed := keep(im.ScheduleDecision{ID: rows[0].ID, Request: yes}, im.ScheduleDecision{ID: rows[1].ID, Refused: "blocked"},
+		im.ScheduleDecision{ID: rows[2].ID, Request: yes}, im.ScheduleDecision{ID: rows[3].ID, Request: yes}); !slices.Equal(failed, []im.ScheduleID{rows[1].ID}) {
+		t.Errorf("failed %v", failed)
+	}
+	no := json.RawMessage(`{"d":2}`)
+	if failed := keep(im.ScheduleDecision{ID: rows[0].ID, Refused: "muted"}, im.ScheduleDecision{ID: rows[1].ID, Request: no},
+		im.ScheduleDecision{ID: rows[1].ID, Refused: "muted"}, im.ScheduleDecision{ID: rows[2].ID, Request: no}); len(failed) > 0 {
+		t.Errorf("decided twice: %v", failed)
+	}
+	must(t, db.SentScheduled(t.Context(), []im.ScheduleID{rows[2].ID, rows[1].ID, rows[3].ID}))
 	for i, want := range []struct {
-		state  im.ScheduleState
-		reason string
-	}{{im.ScheduleQueued, ""}, {im.ScheduleFailed, "blocked"}, {im.ScheduleSent, ""}, {im.SchedulePending, ""}} {
+		state   im.ScheduleState
+		reason  string
+		decided bool
+	}{{im.ScheduleQueued, "", true}, {im.ScheduleFailed, "blocked", false}, {im.ScheduleSent, "", false}, {im.SchedulePending, "", false}} {
 		s, err := db.Scheduled(t.Context(), rows[i].ID)
 		must(t, err)
-		if s.State != want.state || s.Reason != want.reason {
-			t.Errorf("row %d is %s %q, want %s %q", i, s.State, s.Reason, want.state, want.reason)
+		if s.State != want.state || s.Reason != want.reason || s.Decided != want.decided {
+			t.Errorf("row %d is %s %q %v, want %v", i, s.State, s.Reason, s.Decided, want)
 		}
-		if decided := string(s.Request) == `{"d":1}`; decided != (i == 0) {
+		if kept := string(s.Request) == string(yes); kept != (i == 0 || i == 2) {
 			t.Errorf("row %d: %s", i, s.Request)
 		}
 	}
@@ -273,7 +287,7 @@ func scheduledRace(t *testing.T, db *DB) {
 			t.Fatalf("claimed %v, cancel %v", claimed, cancel)
 		}
 		if cancel != nil {
-			must(t, db.EndScheduled(t.Context(), []im.ScheduleEnd{{ID: row.ID, State: im.ScheduleSent}}))
+			must(t, db.SentScheduled(t.Context(), []im.ScheduleID{row.ID}))
 		}
 	}
 }

@@ -76,6 +76,7 @@ type Scheduled struct {
 	// Request is what was asked for, as JSON: it is decided anew when it is due, and what
 	// was decided is then kept in it. Only logic reads it.
 	Request   json.RawMessage
+	Decided   bool        // and kept in Request: it goes out as that, whatever has changed since
 	Hash      ContentHash // of what was asked for first: a change of the content keeps it
 	DueAt     int64       // Unix ms, by the database's clock
 	State     ScheduleState
@@ -116,15 +117,10 @@ type DueSchedule struct {
 	In           int64 // ms until it is to be looked at, by the database's clock; due: 0 or less
 }
 
-// ScheduleEnd is how a queued message ends: sent, or failed for a reason.
-type ScheduleEnd struct {
-	ID     ScheduleID
-	State  ScheduleState
-	Reason string
-}
-
-// ScheduleDecision is a queued message's Request with what was decided of it.
+// ScheduleDecision is what was decided of a queued message: its Request with that in it,
+// or the code for which it fails.
 type ScheduleDecision struct {
 	ID      ScheduleID
 	Request json.RawMessage
+	Refused string
 }

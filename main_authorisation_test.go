@@ -28,6 +28,8 @@ var personalRows = []permission{
 	{"GET /v1/auth/devices", "", "uuu ..."},
 	{"DELETE /v1/auth/devices/{adas}", "", "uuu nnn"},
 	{"DELETE /v1/auth/devices/{own_device}", "", "uuu ..."},
+	{"PUT /v1/auth/devices/me/push", `{"provider":"fcm","token":"dGlkZQ:APA91b"}`, "uuu ..."},
+	{"DELETE /v1/auth/devices/me/push", "", "uuu ..."},
 
 	{"GET /v1/users?handle=bob", "", "uuu ..."},
 	{"GET /v1/users/me", "", "uuu ..."},

@@ -253,7 +253,7 @@ func tryFrame(t *testing.T, schemas *openapi3.T, name string, frame []byte) {
 var bodies = map[string]any{
 	"PageConfig": protocol.PageConfig{}, "Limits": protocol.Limits{}, "Profile": im.Profile{}, "Register": protocol.Register{},
 	"Login": protocol.Login{}, "Demo": protocol.Demo{}, "RefreshTokens": protocol.RefreshTokens{}, "Tokens": protocol.Tokens{},
-	"ChangePassword": protocol.ChangePassword{}, "Devices": protocol.Devices{}, "UpdateProfile": protocol.UpdateProfile{},
+	"ChangePassword": protocol.ChangePassword{}, "Devices": protocol.Devices{}, "SetPush": protocol.SetPush{}, "UpdateProfile": protocol.UpdateProfile{},
 	"Me": protocol.Me{}, "RequestContact": protocol.RequestContact{}, "Contact": protocol.Contact{}, "Contacts": protocol.Contacts{},
 	"ContactRequests": protocol.ContactRequests{}, "SetRemark": protocol.SetRemark{}, "ContactChanged": protocol.ContactChanged{},
 	"Blocks": protocol.Blocks{}, "To": protocol.To{}, "Send": protocol.Send{}, "Sent": protocol.Sent{}, "Message": im.Message{},

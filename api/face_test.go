@@ -211,6 +211,8 @@ func (f *fake) Devices(context.Context, im.Identity) ([]im.Device, error) {
 	return []im.Device{{ID: "phone-1", Platform: "ios", CreatedAt: 1, SeenAt: 2}}, f.err()
 }
 func (f *fake) RevokeDevice(context.Context, im.Identity, im.DeviceID) error { return f.err() }
+func (f *fake) SetPush(context.Context, im.Identity, protocol.SetPush) error { return f.err() }
+func (f *fake) ClearPush(context.Context, im.Identity) error                 { return f.err() }
 func (f *fake) Profile(context.Context, im.Identity, im.UserID) (im.Profile, error) {
 	return curlew, f.err()
 }

@@ -59,6 +59,8 @@ type Accounts interface {
 	ChangePassword(ctx context.Context, who im.Identity, req protocol.ChangePassword) error
 	Devices(ctx context.Context, who im.Identity) ([]im.Device, error)
 	RevokeDevice(ctx context.Context, who im.Identity, d im.DeviceID) error
+	SetPush(ctx context.Context, who im.Identity, req protocol.SetPush) error
+	ClearPush(ctx context.Context, who im.Identity) error
 
 	Profile(ctx context.Context, who im.Identity, u im.UserID) (im.Profile, error)
 	FindByHandle(ctx context.Context, who im.Identity, handle string) (im.Profile, error)

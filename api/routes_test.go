@@ -36,6 +36,8 @@ var goodRequests = map[string]struct {
 	"changePassword":        {request{method: "POST", path: "/v1/auth/password", auth: asUser, body: `{"old_password":"a","new_password":"tide and mudflat"}`}, 204},
 	"listDevices":           {request{method: "GET", path: "/v1/auth/devices", auth: asUser}, 200},
 	"revokeDevice":          {request{method: "DELETE", path: "/v1/auth/devices/phone-1", auth: asUser}, 204},
+	"setPush":               {request{method: "PUT", path: "/v1/auth/devices/me/push", auth: asUser, body: `{"provider":"fcm","token":"dGlkZQ:APA91b"}`}, 204},
+	"clearPush":             {request{method: "DELETE", path: "/v1/auth/devices/me/push", auth: asUser}, 204},
 	"findUser":              {request{method: "GET", path: "/v1/users?handle=godwit", auth: asUser}, 200},
 	"me":                    {request{method: "GET", path: "/v1/users/me", auth: asUser}, 200},
 	"updateMe":              {request{method: "PATCH", path: "/v1/users/me", auth: asUser, body: `{"nickname":"Curlew"}`}, 200},

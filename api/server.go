@@ -102,6 +102,8 @@ func (s *Server) routes() error {
 	v1.POST("/auth/password", s.handle(s.changePassword))
 	v1.GET("/auth/devices", s.handle(s.listDevices))
 	v1.DELETE("/auth/devices/:device", s.handle(s.revokeDevice))
+	v1.PUT("/auth/devices/me/push", s.handle(s.setPush))
+	v1.DELETE("/auth/devices/me/push", s.handle(s.clearPush))
 
 	v1.GET("/users", s.handle(s.findUser))
 	v1.GET("/users/me", s.handle(s.me))

@@ -41,6 +41,7 @@ type deviceRow struct {
 	used    [32]byte
 	usedAt  time.Time
 	revoked bool
+	push    im.PushTarget
 }
 
 func (r *registry) clock() time.Time {
@@ -229,6 +230,28 @@ func (r *registry) RevokeDevice(_ context.Context, u im.UserID, d im.DeviceID) e
 	if err == nil {
 		row.version++
 		row.revoked, row.RefreshHash = true, [32]byte{}
+	}
+	return err
+}
+
+func (r *registry) SetPushToken(_ context.Context, t im.PushTarget) error {
+	unlock, err := r.lock()
+	defer unlock()
+	row := r.devices[stateKey{t.User, t.Device}]
+	if err == nil && (row == nil || row.revoked) {
+		return im.ErrNotFound
+	}
+	if err == nil {
+		row.push = t
+	}
+	return err
+}
+
+func (r *registry) ClearPushToken(_ context.Context, u im.UserID, d im.DeviceID) error {
+	unlock, err := r.lock()
+	defer unlock()
+	if row := r.devices[stateKey{u, d}]; row != nil && err == nil {
+		row.push = im.PushTarget{}
 	}
 	return err
 }

@@ -19,9 +19,9 @@ func (db *DB) Park(ctx context.Context, d im.DeadLetter) (err error) {
 		payload = []byte{} // nil would be NULL
 	}
 	_, err = db.w.ExecContext(ctx, "INSERT INTO dead (topic, partition_no, record_offset, conversation, sender, client_msg_id,"+
-		" content_hash, reason, payload, parked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		" content_hash, reason, payload, parked_at, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		d.Topic, d.Partition, d.Offset, d.Key.Conversation, d.Key.Sender, d.Key.ClientMsgID,
-		d.Hash[:], cut(d.Reason, reasonBytes), payload, d.ParkedAt)
+		d.Hash[:], cut(d.Reason, reasonBytes), payload, d.ParkedAt, d.Attempts)
 	if violates(err, "dead_record", "dead.record_offset") {
 		return nil
 	}

@@ -156,7 +156,7 @@ func (db *DB) RevokeDevice(ctx context.Context, u im.UserID, d im.DeviceID) (err
 
 func (db *DB) revoke(ctx context.Context, tx *sql.Tx, u im.UserID, d im.DeviceID) (bool, error) {
 	known, err := execOne(ctx, tx, "UPDATE devices SET device_version = device_version + 1, refresh_hash = NULL,"+
-		" prev_refresh_hash = NULL, spare_refresh_hash = NULL, revoked_at = "+db.d.now+" WHERE user_id = ? AND device = ? AND revoked_at = 0", u, d)
+		" prev_refresh_hash = NULL, spare_refresh_hash = NULL, "+noPush+", revoked_at = "+db.d.now+" WHERE user_id = ? AND device = ? AND revoked_at = 0", u, d)
 	if err == nil && known {
 		err = db.noteDevices(ctx, tx, 0, "user_id = ? AND device = ?", u, d)
 	}

@@ -18,7 +18,7 @@ const readColumns = messageColumns + ", about, change_no, edited_at, recalled_at
 
 const (
 	findStored      = "SELECT conversation, sender, client_msg_id, seq, id, stored_at, content_hash FROM messages WHERE "
-	findParked      = "SELECT conversation, sender, client_msg_id, 0, 0, 0, content_hash FROM dead WHERE "
+	findParked      = "SELECT conversation, sender, client_msg_id, 0, 0, 0, content_hash FROM dead WHERE state IN (0, 3) AND ("
 	findStoredRow   = "(conversation = ? AND sender = ? AND client_msg_id = ?)"
 	lastMessages    = "SELECT " + readColumns + " FROM messages WHERE "
 	lastMessagesRow = "(conversation = ? AND seq = ?)"
@@ -59,7 +59,7 @@ func (db *DB) Lasts(ctx context.Context, convs []im.ConversationID) (lasts map[i
 }
 
 // FindStored finds which of the keys are stored already; of the rest, which are
-// parked in dead. Unknown keys are left out.
+// parked in dead and not replayed. Unknown keys are left out.
 func (db *DB) FindStored(ctx context.Context, keys []im.SendKey) (found map[im.SendKey]im.StoredRef, err error) {
 	ctx, done := db.begin(ctx, "find_stored")
 	defer done(&err)
@@ -75,9 +75,9 @@ func (db *DB) FindStored(ctx context.Context, keys []im.SendKey) (found map[im.S
 }
 
 func (db *DB) findKeys(ctx context.Context, keys []im.SendKey, found map[im.SendKey]im.StoredRef, parked bool) error {
-	query := findStored
+	query, end := findStored, ""
 	if parked {
-		query = findParked
+		query, end = findParked, ")"
 	}
 	for part := range slices.Chunk(keys, findKeys) {
 		args := make([]any, 0, 3*len(part))
@@ -85,7 +85,7 @@ func (db *DB) findKeys(ctx context.Context, keys []im.SendKey, found map[im.Send
 			args = append(args, k.Conversation, k.Sender, k.ClientMsgID)
 		}
 		rows, err := db.r.QueryContext(ctx,
-			repeat(query, findStoredRow, " OR ", len(part), ""), args...)
+			repeat(query, findStoredRow, " OR ", len(part), end), args...)
 		if err != nil {
 			return err
 		}

@@ -234,7 +234,7 @@ func (db *DB) SetPassword(ctx context.Context, u im.UserID, hash string) (err er
 		if !known {
 			return im.ErrNotFound
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE devices SET refresh_hash = NULL, prev_refresh_hash = NULL, spare_refresh_hash = NULL WHERE user_id = ?", u); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE devices SET refresh_hash = NULL, prev_refresh_hash = NULL, spare_refresh_hash = NULL, "+noPush+" WHERE user_id = ?", u); err != nil {
 			return err
 		}
 		return db.noteUser(ctx, tx, u)

@@ -42,6 +42,12 @@ type ChangePassword struct {
 	NewPassword string `json:"new_password"`
 }
 
+// SetPush says how the device that asks is reached while it is not connected.
+type SetPush struct {
+	Provider string `json:"provider"`
+	Token    string `json:"token"`
+}
+
 // Devices answers GET /v1/auth/devices.
 type Devices struct {
 	Items []im.Device `json:"items"`

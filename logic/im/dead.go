@@ -1,7 +1,20 @@
 package im
 
+import "strconv"
+
 // DeadID names a dead letter.
 type DeadID uint64
+
+func (id DeadID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// ParseDeadID reads a decimal ID, canonical form only.
+func ParseDeadID(s string) (DeadID, error) {
+	n, ok := parseID(s)
+	if !ok {
+		return 0, Invalid("id", "not a dead letter's ID")
+	}
+	return DeadID(n), nil
+}
 
 // DeadState is what has become of a dead letter.
 type DeadState uint8
@@ -22,6 +35,19 @@ func (s DeadState) String() string {
 	return "unknown"
 }
 
+// ParseDeadState reads what String writes.
+func ParseDeadState(s string) (DeadState, error) {
+	for i, name := range deadStates {
+		if name == s {
+			return DeadState(i), nil
+		}
+	}
+	return 0, Invalid("state", "must be one of open, replaying, replayed, discarded")
+}
+
+// Parked says that a record in this state is given up: what asks for it again is told so.
+func (s DeadState) Parked() bool { return s == DeadOpen || s == DeadDiscarded }
+
 // DeadLetter is a record that was given up, unique by (Topic, Partition, Offset).
 type DeadLetter struct {
 	ID        DeadID // given by the table
@@ -36,4 +62,27 @@ type DeadLetter struct {
 	ParkedAt  int64
 	State     DeadState
 	ActedAt   int64 // when the state last changed, Unix ms
+}
+
+// DeadQuery asks for a page of dead letters, the oldest first.
+type DeadQuery struct {
+	State *DeadState // nil: any
+	Topic string     // empty: any
+	After DeadID
+	Limit int
+}
+
+// StoredCopy is a stored message with the content that was looked for.
+type StoredCopy struct {
+	Seq         Seq         `json:"seq"`
+	ClientMsgID ClientMsgID `json:"client_msg_id"`
+	StoredAt    int64       `json:"stored_at"` // Unix ms
+}
+
+// ResentError says that a dead letter's sender has the same content stored already, sent
+// again under another ID: to replay the letter would double it.
+type ResentError struct{ Copies []StoredCopy }
+
+func (e *ResentError) Error() string {
+	return "the same content of the same sender is stored " + strconv.Itoa(len(e.Copies)) + " times since"
 }

@@ -1,12 +1,27 @@
 package im
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // Bounds of push tokens.
 const (
 	MaxPushTokenBytes    = 512
 	MaxPushProviderBytes = 32
 )
+
+// ValidatePush says whether a device can be reached so: a provider is a short word, a
+// token printable ASCII without spaces.
+func ValidatePush(provider, token string) error {
+	switch {
+	case len(provider) == 0 || len(provider) > MaxPushProviderBytes || strings.Trim(provider, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "":
+		return Invalid("provider", "must be 1 to 32 of a-z, 0-9, _ and -")
+	case len(token) == 0 || len(token) > MaxPushTokenBytes || strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0:
+		return Invalid("token", "must be 1 to 512 printable ASCII characters without spaces")
+	}
+	return nil
+}
 
 // PushTarget is one device that can be reached while it is not connected.
 type PushTarget struct {
@@ -31,4 +46,17 @@ type NotifyTask struct {
 	Attempt   int          `json:"attempt,omitempty"`    // how many were made
 	NotBefore int64        `json:"not_before,omitempty"` // Unix ms of the next
 	Reason    string       `json:"reason,omitempty"`     // why the last one failed
+}
+
+// NotifyQuery asks which devices are to be told about a message: of who is in the
+// conversation and sees the message, has not read so far, has not muted it and did not
+// send it, by (user, device).
+type NotifyQuery struct {
+	Conversation ConversationID
+	Seq          Seq
+	Sender       UserID
+	Users        []UserID // nil: whoever is in it
+	AfterUser    UserID   // where the last page ended
+	AfterDevice  DeviceID
+	Limit        int
 }

@@ -240,6 +240,30 @@ func TestConformance_CutAnywhere(t *testing.T) {
 	}
 }
 
+// And byte by byte (Autobahn's 2.6, 2.11, 5.5, 5.8 and 6.2 are such).
+func TestConformance_Bytewise(t *testing.T) {
+	for _, k := range []kind{byDefault, goroutines} {
+		t.Run(string(k), func(t *testing.T) {
+			b := start(t, k, unlimited())
+			for i, s := range sessions() {
+				t.Run(s.name, func(t *testing.T) {
+					c := b.in(t).connected(i, "d")
+					for _, x := range s.sends {
+						before := b.received()
+						if c.tryWrite([]byte{x}) != nil {
+							break // closed already
+						}
+						if s.close == 0 {
+							eventually(t, "a byte is read", func() bool { return b.received() > before })
+						}
+					}
+					s.listen(c)
+				})
+			}
+		})
+	}
+}
+
 // The long ones in pieces (Autobahn chops at 997 bytes and less).
 func TestConformance_Chopped(t *testing.T) {
 	for _, k := range []kind{byDefault, goroutines} {

@@ -37,6 +37,7 @@ func operatorCommands(load func() (*configs.Config, error), out io.Writer) []*co
 	o := &operator{load: load, out: out}
 	all := []*cobra.Command{
 		o.rebuildCommand(),
+		o.lagCommand(),
 	}
 	for _, c := range all {
 		c.PersistentFlags().StringVar(&o.base, "admin", "", "admin listener of the process to ask (default admin.listen); the token is admin.token's")

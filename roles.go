@@ -131,11 +131,13 @@ func (a *App) openConnector(context.Context) (err error) {
 func (a *App) openAdmin(context.Context) (err error) {
 	checks := []admin.Check{{Name: "redis", Ask: a.redis.Ping}}
 	if a.db != nil {
-		checks = append(checks, admin.Check{Name: "mysql", Ask: a.db.Ping}, admin.Check{Name: "kafka", Ask: a.cluster.Ping})
+		checks = append(checks, admin.Check{Name: "mysql", Ask: a.db.Ping}, admin.Check{Name: "kafka", Ask: a.cluster.Ping}, admin.Check{Name: "log", Ask: a.cluster.Sound})
 	}
-	if a.admin, err = admin.NewServer(a.cfg.Admin, admin.Deps{
-		Checks: checks, Generations: a.redis, Gatherer: a.reg, Log: a.log.With("part", "admin"),
-	}); err != nil {
+	deps := admin.Deps{Checks: checks, Generations: a.redis, Gatherer: a.reg, Log: a.log.With("part", "admin")}
+	if a.cluster != nil {
+		deps.Logs = a.cluster
+	}
+	if a.admin, err = admin.NewServer(a.cfg.Admin, deps); err != nil {
 		return err
 	}
 	if err := a.admin.Listen(); err != nil {
@@ -167,6 +169,9 @@ func (a *App) openAdmin(context.Context) (err error) {
 	}
 	if a.runner != nil {
 		a.add("jobs", a.runner.Run)
+	}
+	if a.cluster != nil {
+		a.add("log", a.cluster.Watch)
 	}
 	a.add("redis", a.redis.Run)
 	a.add("admin", a.admin.Run)

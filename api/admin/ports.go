@@ -14,6 +14,16 @@ type Generations interface {
 	Reset(ctx context.Context) error
 }
 
+// Logs shows where the workers stand in the log, and has a partition go on that stands
+// still since records are missing. *queue.Cluster implements it.
+type Logs interface {
+	// Lag is of every lane and partition; im.ErrQueue while Kafka is away.
+	Lag(ctx context.Context) ([]im.PartitionLag, error)
+	// Resume goes on at an offset, or at im.OffsetEarliest or OffsetLatest, and returns
+	// where. im.ErrConflict where no such partition stands still in this process.
+	Resume(ctx context.Context, lane im.Lane, partition int, at int64) (int64, error)
+}
+
 // Rebuilds completes what Redis says of users from MySQL anew. storage.Rebuilder
 // implements it.
 type Rebuilds interface {

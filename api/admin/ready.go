@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,7 @@ func (s *Server) Stopping() { s.ready.stopping.Store(true) }
 
 type readyAnswer struct {
 	Status string            `json:"status"` // ready, degraded or stopping
-	Checks map[string]string `json:"checks"` // ok or away
+	Checks map[string]string `json:"checks"` // ok, away, or what a check says itself
 }
 
 // handleReady asks everything at once. A store that is away makes the process
@@ -48,6 +49,10 @@ func (s *Server) check(ctx context.Context) map[string]string {
 			states[i] = "ok"
 			if err := c.Ask(ctx); err != nil {
 				states[i] = "away"
+				var shown interface{ State() string }
+				if errors.As(err, &shown) {
+					states[i] = shown.State()
+				}
 				s.deps.Log.Warn("not ready", "check", c.Name, "err", err)
 			}
 		})

@@ -37,6 +37,7 @@ type Deps struct {
 	Checks      []Check
 	Generations Generations // nil: this process has no Redis
 	Rebuilds    Rebuilds    // nil: it has no MySQL; needs Generations
+	Logs        Logs        // nil: it has no Kafka
 	Gatherer    prometheus.Gatherer
 	Log         *slog.Logger
 }
@@ -91,6 +92,8 @@ func (s *Server) routes() []route {
 		{"POST /v1/admin/generation", s.offer(s.deps.Generations != nil, s.handleGeneration)},
 		{"POST /v1/admin/rebuild", s.offer(rebuilds, s.handleRebuild)},
 		{"GET /v1/admin/rebuild", s.offer(rebuilds, s.handleRebuildProgress)},
+		{"GET /v1/admin/lag", s.offer(s.deps.Logs != nil, s.handleLag)},
+		{"POST /v1/admin/partitions/{lane}/{partition}/resume", s.offer(s.deps.Logs != nil, s.handleResume)},
 	}
 	if s.cfg.Profiles {
 		all = append(all,

@@ -54,7 +54,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	cfg := &c.c.cfg
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID: c.group, Brokers: cfg.Brokers, Topics: []string{c.c.Topic(c.lane)},
-		Dialer:            &kafka.Dialer{ClientID: "curlew", Timeout: 3 * time.Second, DualStack: true},
+		Dialer:            &kafka.Dialer{ClientID: clientID(), Timeout: 3 * time.Second, DualStack: true},
+		GroupBalancers:    []kafka.GroupBalancer{pinned{kafka.RangeGroupBalancer{}, cfg.Partitions}, pinned{kafka.RoundRobinGroupBalancer{}, cfg.Partitions}},
 		HeartbeatInterval: cfg.Heartbeat, SessionTimeout: cfg.SessionTimeout,
 		RebalanceTimeout: cfg.RebalanceTimeout, JoinGroupBackoff: cfg.JoinBackoff,
 		StartOffset: kafka.FirstOffset,
@@ -83,12 +84,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 		c.log.Info("partitions assigned", "generation", gen.ID, "partitions", len(parts))
 		f := &fetcher{c: c.c, lane: c.lane, log: c.log}
 		for _, p := range parts {
+			if p.ID >= cfg.Partitions { // the group's leader is of a version that would
+				c.log.Error("assigned a partition beyond queue.partitions: left alone ([Q6])", "partition", p.ID)
+				continue
+			}
 			a := c.c.assign(c.lane, gen, p)
 			f.all = append(f.all, a)
-			start(ctx, gen, func(ctx context.Context) {
-				defer a.end()
-				c.handle(ctx, a)
-			})
+			start(ctx, gen, func(ctx context.Context) { a.run(ctx, c.handle) })
 		}
 		if len(f.all) > 0 { // a group may have more members than partitions
 			start(ctx, gen, f.run)
@@ -96,8 +98,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 }
 
-// start runs f until the generation or ctx ends. (The library's own context carries
-// neither values nor a parent.)
+// start runs f until the generation or ctx ends; when f returns, the generation ends.
+// (The library's own context carries neither values nor a parent.)
 func start(ctx context.Context, gen *kafka.Generation, f func(context.Context)) {
 	gen.Start(func(gctx context.Context) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -105,7 +107,6 @@ func start(ctx context.Context, gen *kafka.Generation, f func(context.Context)) 
 		stop := context.AfterFunc(gctx, cancel)
 		defer stop()
 		f(ctx)
-		<-ctx.Done() // to return is to end the generation
 	})
 }
 
@@ -148,7 +149,9 @@ type Assignment struct {
 	mu      sync.Mutex // guards what follows
 	inbox   []Record   // fetched and not handed out
 	bytes   int
-	missing error           // the partition stands still
+	missing error       // the partition stands still
+	resume  *resumption // an operator lets it go on
+	quit    context.CancelFunc
 	arrived chan struct{}   // inbox or missing is set; capacity 1
 	room    chan<- struct{} // told when the inbox was emptied
 }
@@ -161,7 +164,19 @@ func (c *Cluster) assign(lane im.Lane, gen *kafka.Generation, p kafka.PartitionA
 	}
 }
 
+// run has the partition handled until its generation ends, or an operator lets it go on
+// elsewhere: that is committed after all that the handler commits, and ends the generation.
+func (a *Assignment) run(ctx context.Context, handle Handler) {
+	defer a.end()
+	ctx, a.quit = context.WithCancel(ctx)
+	defer a.quit()
+	handle(ctx, a)
+	<-ctx.Done()
+	a.goOn()
+}
+
 func (a *Assignment) end() {
+	a.c.stops.remove(a)
 	a.c.m.stopped.DeleteLabelValues(string(a.lane), a.label)
 	a.lag.forget(a)
 }
@@ -195,7 +210,8 @@ func (a *Assignment) Fetch(ctx context.Context) ([]Record, error) {
 			return records, nil
 		case missing != nil:
 			a.c.m.stopped.WithLabelValues(string(a.lane), a.label).Set(1)
-			a.log.Error("partition stopped: records are missing from the log; find out why, then set the group's offset", "err", missing)
+			a.log.Error("partition stopped: records are missing from the log; find out why, then say where it goes on: curlew lag resume", "err", missing)
+			a.c.stops.add(a)
 			return nil, missing
 		}
 		select {

@@ -7,4 +7,5 @@
 //	[Q3] every task is answered within Config.ProduceBudget
 //	[Q4] a partition is handed out without holes: a record that should be there and is not stops it, loudly
 //	[Q5] an offset is committed only by the generation that fetched it
+//	[Q6] a partition beyond Config.Partitions is neither produced to nor read, and alarmed
 package queue

@@ -286,7 +286,9 @@ func (a *Assignment) locate(ctx context.Context) error {
 			return p.Error
 		}
 		if a.next < 0 {
-			a.next = p.FirstOffset
+			if a.next = p.FirstOffset; p.FirstOffset > 0 {
+				a.put(nil, fmt.Errorf("the group has committed nothing, and the log begins at %d: %w", p.FirstOffset, ErrMissing))
+			}
 		}
 		a.horizon.Store(p.LastOffset)
 		a.located = true

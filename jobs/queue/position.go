@@ -110,3 +110,28 @@ func (c *Cluster) produced(ctx context.Context, lane im.Lane, partition int, off
 
 // group is the name of a lane's consumer group.
 func (c *Cluster) group(lane im.Lane) string { return c.cfg.GroupPrefix + string(lane) }
+
+// owners are the members of a lane's group, by partition, as the broker knows them.
+func (c *Cluster) owners(ctx context.Context, lane im.Lane) (map[int]string, error) {
+	group, topic := c.group(lane), c.Topic(lane)
+	res, err := c.client.DescribeGroups(ctx, &kafka.DescribeGroupsRequest{GroupIDs: []string{group}})
+	if err != nil {
+		return nil, fmt.Errorf("members of %s: %w", group, err)
+	}
+	owners := make(map[int]string)
+	for _, g := range res.Groups {
+		if g.Error != nil {
+			return nil, fmt.Errorf("members of %s: %w", group, g.Error)
+		}
+		for _, m := range g.Members {
+			for _, t := range m.MemberAssignments.Topics {
+				for _, p := range t.Partitions {
+					if t.Topic == topic {
+						owners[p] = m.ClientID
+					}
+				}
+			}
+		}
+	}
+	return owners, nil
+}

@@ -29,6 +29,8 @@ type Cluster struct {
 	transport *kafka.Transport
 	client    *kafka.Client
 	written   atomic.Int64 // writes to any connection of transport
+	stops     stops
+	miscount  atomic.Pointer[string] // what Watch has found
 }
 
 // NewCluster prepares to talk to Kafka; nothing is sent yet. The error names a bad
@@ -87,8 +89,12 @@ func (c *Cluster) RebalanceTimeout() time.Duration { return c.cfg.RebalanceTimeo
 // Topic is a lane's topic.
 func (c *Cluster) Topic(lane im.Lane) string { return c.cfg.Prefix + string(lane) }
 
+func (c *Cluster) lanes() []im.Lane {
+	return []im.Lane{im.LaneRealtime, im.LaneDelay, im.LaneRetry, im.LaneDead}
+}
+
 func (c *Cluster) topics() []string {
-	lanes := []im.Lane{im.LaneRealtime, im.LaneDelay, im.LaneRetry, im.LaneDead}
+	lanes := c.lanes()
 	names := make([]string, len(lanes))
 	for i, l := range lanes {
 		names[i] = c.Topic(l)

@@ -26,3 +26,23 @@ func (e *OverloadError) Error() string {
 }
 
 func (e *OverloadError) Unwrap() error { return ErrOverloaded }
+
+// PartitionLag is where the workers of a lane stand in one partition of its topic.
+type PartitionLag struct {
+	Lane      Lane
+	Partition int
+	Start     int64 // the first offset there is
+	Committed int64 // the next to be done; -1 where nothing was ever committed
+	End       int64 // the next to be written
+	Records   int64 // that wait
+	Age       time.Duration
+	Owner     string // as the broker knows the process; empty: nobody works on it
+	Missing   bool   // records that should be in the log are not
+	Stopped   bool   // it stands still in the process that was asked
+}
+
+// Ends of a partition, as Kafka numbers them.
+const (
+	OffsetLatest   int64 = -1
+	OffsetEarliest int64 = -2
+)

@@ -27,6 +27,7 @@ type cluster struct {
 	keys   map[string]string // settings that all processes share
 	secret string            // of the server key
 	procs  []*process
+	load   *load // that runs, and its devices
 
 	mu     sync.Mutex // guards what follows
 	deaths []string   // processes that ended by themselves

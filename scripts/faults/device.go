@@ -91,13 +91,13 @@ func (d *device) once(ctx context.Context) {
 // serve follows one connection. What the server cannot answer just now is asked again at
 // the next turn; what it does not answer at all ends the connection.
 func (d *device) serve(ctx context.Context, w *wire, heartbeat time.Duration, pushes <-chan answer, missed <-chan struct{}) {
-	synced := false
+	whole := false
 	catchUp := func() error {
-		if synced {
+		if whole {
 			return d.beat(ctx, w)
 		}
-		err := d.sync(ctx, w)
-		synced = err == nil
+		err := d.sync(ctx, w, synced)
+		whole = err == nil
 		return err
 	}
 	beat, ack := time.NewTicker(heartbeat), time.NewTicker(time.Second)
@@ -147,6 +147,10 @@ func (d *device) told(w *wire, a answer) {
 	case protocol.PushStored:
 		var s protocol.Stored
 		if json.Unmarshal(a.Data, &s) == nil {
+			d.r.saw(sight{
+				seat:  seat{d.p.id, s.ConversationID},
+				shown: shown{seq: s.Seq, id: s.MessageID, sender: d.p.id}, manner: placed, conn: w.id,
+			})
 			d.learn(s.ConversationID, s.Seq)
 		}
 	}
@@ -190,7 +194,7 @@ func (d *device) follow(ctx context.Context, w *wire, a answer) error {
 			return err
 		}
 		if _, hole := d.reached(at.Conversation); hole {
-			return d.pull(ctx, w, at.Conversation)
+			return d.pull(ctx, w, at.Conversation, asked)
 		}
 	case protocol.PushNudge:
 		return d.beat(ctx, w)
@@ -199,7 +203,7 @@ func (d *device) follow(ctx context.Context, w *wire, a answer) error {
 }
 
 // pull reads on from what the device has.
-func (d *device) pull(ctx context.Context, w *wire, c im.ConversationID) error {
+func (d *device) pull(ctx context.Context, w *wire, c im.ConversationID, why manner) error {
 	for {
 		after, _ := d.reached(c)
 		var page protocol.Page
@@ -208,7 +212,7 @@ func (d *device) pull(ctx context.Context, w *wire, c im.ConversationID) error {
 		}
 		d.skip(c, page.FirstSeq)
 		for _, m := range page.Items {
-			d.r.saw(sight{seat: seat{d.p.id, c}, shown: show(m), manner: pulled, conn: w.id})
+			d.r.saw(sight{seat: seat{d.p.id, c}, shown: show(m), manner: why, conn: w.id})
 			d.learn(c, m.Seq)
 		}
 		if !page.HasMore {

@@ -10,7 +10,7 @@ import (
 )
 
 // sync asks what has changed since the device's position, or for everything.
-func (d *device) sync(ctx context.Context, w *wire) error {
+func (d *device) sync(ctx context.Context, w *wire, why manner) error {
 	d.mu.Lock()
 	ask := protocol.Sync{Position: d.position}
 	d.mu.Unlock()
@@ -21,7 +21,7 @@ func (d *device) sync(ctx context.Context, w *wire) error {
 			return err
 		}
 		for _, row := range s.Conversations {
-			if err := d.upTo(ctx, w, row.ConversationID, row.LastSeq); err != nil {
+			if err := d.upTo(ctx, w, row.ConversationID, row.LastSeq, why); err != nil {
 				return err
 			}
 		}
@@ -43,11 +43,11 @@ func (d *device) sync(ctx context.Context, w *wire) error {
 
 // upTo pulls what the server says there is. A conversation that the user is in no longer
 // may not be found.
-func (d *device) upTo(ctx context.Context, w *wire, c im.ConversationID, last im.Seq) error {
+func (d *device) upTo(ctx context.Context, w *wire, c im.ConversationID, last im.Seq, why manner) error {
 	if have, _ := d.reached(c); have >= last {
 		return nil
 	}
-	err := d.pull(ctx, w, c)
+	err := d.pull(ctx, w, c, why)
 	var e *protocol.Error
 	if errors.As(err, &e) && !e.Retryable {
 		return nil
@@ -81,13 +81,13 @@ func (d *device) beat(ctx context.Context, w *wire) error {
 			d.mu.Lock()
 			d.position = nil
 			d.mu.Unlock()
-			if err := d.sync(ctx, w); err != nil {
+			if err := d.sync(ctx, w, asked); err != nil {
 				return err
 			}
 			break
 		}
 		for _, g := range p.Conversations {
-			if err := d.upTo(ctx, w, g.ConversationID, g.LastSeq); err != nil {
+			if err := d.upTo(ctx, w, g.ConversationID, g.LastSeq, asked); err != nil {
 				return err
 			}
 		}
@@ -117,9 +117,8 @@ func (d *device) acks(ctx context.Context, w *wire) error {
 			continue
 		}
 		cmd := protocol.CmdAck
-		if rand.IntN(2) == 0 {
+		if rand.IntN(2) == 0 && d.r.reading(seat{d.p.id, c}, seq) {
 			cmd = protocol.CmdRead
-			d.r.reading(seat{d.p.id, c}, seq)
 		}
 		_, err := w.ask(ctx, cmd, protocol.Receipt{ConversationID: c, Seq: seq}, nil)
 		if err != nil {
@@ -135,15 +134,29 @@ func (d *device) acks(ctx context.Context, w *wire) error {
 	return nil
 }
 
-// reading notes that a read receipt is about to be sent, read that it was confirmed.
-func (r *record) reading(s seat, seq im.Seq) {
+// reading notes that a read receipt is about to be sent; false where nobody is to read any
+// more. read notes that it was confirmed.
+func (r *record) reading(s seat, seq im.Seq) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.owed[s] = max(r.owed[s], seq)
+	if !r.closing {
+		r.owed[s] = max(r.owed[s], seq)
+	}
+	return !r.closing
 }
 
 func (r *record) read(s seat, seq im.Seq) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reads[s] = max(r.reads[s], seq)
+}
+
+// leave cuts the device's connection, if it has one.
+func (d *device) leave() {
+	d.mu.Lock()
+	w := d.wire
+	d.mu.Unlock()
+	if w != nil {
+		w.end()
+	}
 }

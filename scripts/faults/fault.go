@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,19 +22,42 @@ type fault struct {
 	full, quick int
 	// healed says that recovery counts from the mending; else from the breaking.
 	healed bool
+	// pushes says that nothing is injected by which a push may be lost.
+	pushes bool
 	// membership says that membership cannot be looked up while it is broken, so that who
 	// was removed is refused later (contract 9).
 	membership bool
 }
 
 // order of the runs. Each subject adds its faults in a file of its own.
-var faults = [][]fault{control, crashes, redisFaults, mysqlFaults, kafkaFaults, everything}
+var faults = [][]fault{control, crashes, during, redisFaults, mysqlFaults, kafkaFaults, everything}
 
 // control is the run without a fault: what fails there fails by itself.
 var control = []fault{{
-	name: "F0", about: "nothing is broken (control)", full: 20, quick: 1, hold: 5 * time.Second,
+	name: "F0", about: "nothing is broken (control)", full: 20, quick: 1, hold: 5 * time.Second, pushes: true,
 	inject: func(context.Context, *cluster) (func(context.Context) error, error) { return nil, nil },
+}, {
+	name: "R4", about: "devices leave and return all the time", full: 20, quick: 1, hold: 3 * time.Second, pushes: true,
+	inject: comeAndGo,
 }}
+
+// comeAndGo cuts one connection after another: who returns registers before it pulls, so
+// what is sent at that moment meets a session or a pull.
+func comeAndGo(ctx context.Context, c *cluster) (func(context.Context) error, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	devices := slices.Collect(maps.Values(c.load.devices))
+	var cutting sync.WaitGroup
+	cutting.Go(func() {
+		for pause(ctx, rand.N(100*time.Millisecond)) == nil {
+			devices[rand.IntN(len(devices))].leave()
+		}
+	})
+	return func(context.Context) error {
+		cancel()
+		cutting.Wait()
+		return nil
+	}, nil
+}
 
 // plan is how a run is to be.
 type plan struct {
@@ -61,6 +86,7 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 		return nil, err
 	}
 	l := newLoad(c, w, run, p.size.rate)
+	c.load = l
 	connected, disconnect := context.WithCancel(ctx)
 	sending, stop := context.WithCancel(ctx)
 	var online, busy sync.WaitGroup
@@ -100,7 +126,12 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 			return nil, err
 		}
 	}
-	stop()
+	// Once more where nothing comes after: what is left half done then is not covered up
+	// by later messages.
+	if err := c.last(ctx, f, stop); err != nil {
+		return nil, err
+	}
+	res.injected++
 	busy.Wait()
 	if err := c.whole(ctx); err != nil {
 		broken.add("died", "%v", err)
@@ -119,6 +150,9 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 	res.found = check(l.r, e, fence)
 	for _, death := range c.taken() {
 		broken.add("died", "%s", death)
+	}
+	if f.pushes && res.missed > 0.001 {
+		broken.add("missed", "%.4f of what connected devices saw came by no push", res.missed)
 	}
 	for class, all := range broken {
 		res.found[class] = append(res.found[class], all...)
@@ -145,6 +179,22 @@ func (c *cluster) strike(ctx context.Context, l *load, f fault) (since time.Dura
 		since = l.r.now()
 	}
 	return since, nil
+}
+
+// last injects while the last messages are under way.
+func (c *cluster) last(ctx context.Context, f fault, stop func()) error {
+	heal, err := f.inject(ctx, c)
+	if err != nil {
+		return fmt.Errorf("%s: inject: %w", f.name, err)
+	}
+	if err := pause(ctx, rand.N(500*time.Millisecond)); err != nil {
+		return err
+	}
+	stop()
+	if err := pause(ctx, f.hold); err != nil || heal == nil {
+		return err
+	}
+	return heal(ctx)
 }
 
 // recovered waits until in every conversation a message that was sent after since has

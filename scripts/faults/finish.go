@@ -26,11 +26,11 @@ func (l *load) finish(ctx context.Context) (*ending, error) {
 	if err := l.confirm(ctx); err != nil {
 		return nil, err
 	}
-	// What is in the log behind the last of all has been handled before it.
-	if err := parallel(ctx, l.w.convs, func(c *conv) error {
+	if err := parallel(ctx, l.w.marks, func(u im.UserID) error {
+		m := protocol.Send{ClientMsgID: client.NewClientMsgID(), To: client.ToUser(u), Content: text("mark")}
 		return until(ctx, func() bool {
-			s, _ := l.post(ctx, c, l.w.byID[c.members[0]], client.NewClientMsgID())
-			return s.outcome() == acked
+			s, err := l.w.marker.http(l.base()).Send(ctx, m, true)
+			return err == nil && s.State == protocol.StateStored
 		})
 	}); err != nil {
 		return nil, err
@@ -82,6 +82,7 @@ var errSettling = errors.New("waited long enough")
 // confirm sends read receipts again whose outcome is not known.
 func (l *load) confirm(ctx context.Context) error {
 	l.r.mu.Lock()
+	l.r.closing = true
 	owed := maps.Clone(l.r.owed)
 	l.r.mu.Unlock()
 	return parallel(ctx, slices.Collect(maps.Keys(owed)), func(s seat) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/client"
+	"github.com/curlew-im/curlew/jobs/queue"
 	"github.com/curlew-im/curlew/logic/im"
 )
 
@@ -46,6 +47,10 @@ type crowd struct {
 	people []*person // all with a device
 	convs  []*conv
 	byID   map[im.UserID]*person
+	// marker writes to marks, a one-to-one conversation in each partition: what is in the
+	// log before that is handled before it.
+	marker *person
+	marks  []im.UserID
 }
 
 // gather makes users and conversations for one run.
@@ -100,7 +105,28 @@ func gather(ctx context.Context, c *cluster, run string, z size) (*crowd, error)
 			return nil, err
 		}
 	}
-	return w, group(users, 0)
+	if err := group(users[:len(users)-1], 0); err != nil {
+		return nil, err
+	}
+	return w, w.mark(ctx, server, users[len(users)-1], users[z.people:])
+}
+
+// mark makes the marker.
+func (w *crowd) mark(ctx context.Context, server *client.HTTP, marker im.UserID, among []im.UserID) error {
+	t, err := server.IssueTokens(ctx, protocol.IssueTokens{UserID: &marker, Device: "marker", Platform: "faults"})
+	if err != nil {
+		return fmt.Errorf("issue a token: %w", err)
+	}
+	w.marker = &person{id: marker, device: "marker", token: t.AccessToken}
+	n := (queue.Config{}).WithDefaults().Partitions
+	in := make(map[int]bool)
+	for _, u := range among {
+		if p := queue.Partition(im.DirectConversation(marker, u), n); !in[p] {
+			in[p] = true
+			w.marks = append(w.marks, u)
+		}
+	}
+	return nil
 }
 
 func upsert(ctx context.Context, server *client.HTTP, run string, n int) (ids []im.UserID, err error) {

@@ -25,6 +25,7 @@ type record struct {
 	reads   map[seat]im.Seq // read receipts that were confirmed
 	owed    map[seat]im.Seq // read receipts whose outcome is not known
 	sights  []sight
+	closing bool     // nobody reads any more
 	early   []string // pushes of what could not yet be read
 	partial []string // lists that left something out
 	// seen is when the newest message was asked for that somebody else has seen, seenFirst
@@ -114,7 +115,9 @@ type manner uint8
 
 const (
 	pushed manner = iota
-	pulled
+	placed        // one's own, pushed as stored: where it is and no more
+	synced        // pulled because a sync at connect named it
+	asked         // pulled because of a hole or a heartbeat: the push had not come
 )
 
 // shown is a message as it was shown to somebody.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/curlew-im/curlew/logic/im"
 )
 
 // result is what one run has shown.
@@ -15,7 +17,7 @@ type result struct {
 	counts      [3]int
 	unavailable time.Duration
 	longest     time.Duration // that anybody waited for an answer
-	pushes      float64       // share of what was seen that came by a push
+	missed      float64       // share of what a connected device saw that no push brought
 	found       verdict
 }
 
@@ -39,13 +41,35 @@ func (res *result) measure(r *record) {
 	for i := 1; i < len(acks); i++ {
 		res.unavailable += max(0, acks[i]-acks[i-1]-gap)
 	}
-	n := 0
+	res.missed = missed(r)
+}
+
+// missed is the share of the places, of which a device heard while it was connected, that
+// it had to ask for: no push ever came.
+func missed(r *record) float64 {
+	type place struct {
+		seat
+		seq im.Seq
+	}
+	told, all := make(map[place]bool), make(map[place]bool) // all: by a push or by asking
 	for _, g := range r.sights {
-		if g.manner == pushed {
+		p := place{g.seat, g.seq}
+		switch g.manner {
+		case pushed, placed:
+			told[p], all[p] = true, true
+		case asked:
+			all[p] = true
+		case synced:
+			told[p] = true
+		}
+	}
+	n := 0
+	for p := range all {
+		if !told[p] {
 			n++
 		}
 	}
-	res.pushes = float64(n) / float64(max(len(r.sights), 1))
+	return float64(n) / float64(max(len(all), 1))
 }
 
 // String is the line of RELIABILITY.md, 3.1.
@@ -59,8 +83,8 @@ func (res *result) String() string {
 	if all := slices.Sorted(slices.Values(res.recoveries)); len(all) > 0 {
 		median, most = all[len(all)/2].Seconds(), all[len(all)-1].Seconds()
 	}
-	fmt.Fprintf(&b, " | recover_s(%.1f,%.1f) unavailable_s=%.1f longest_s=%.1f pushed=%.4f faults=%d",
-		median, most, res.unavailable.Seconds(), res.longest.Seconds(), res.pushes, res.injected)
+	fmt.Fprintf(&b, " | recover_s(%.1f,%.1f) unavailable_s=%.1f longest_s=%.1f missed=%.4f faults=%d",
+		median, most, res.unavailable.Seconds(), res.longest.Seconds(), res.missed, res.injected)
 	return b.String()
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -169,6 +170,22 @@ func foreign() (env []string) {
 		}
 	}
 	return env
+}
+
+// lock keeps everybody from inserting into some conversations until the returned function
+// is called.
+func (s *stores) lock(ctx context.Context, convs []*conv) (unlock func() error, err error) {
+	// It must reach past the last row: at READ COMMITTED gaps are not locked.
+	tx, err := s.admin.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range convs {
+		if _, err := tx.ExecContext(ctx, "SELECT seq FROM "+database+".messages WHERE conversation = ? FOR UPDATE", string(c.id)); err != nil {
+			return nil, errors.Join(err, tx.Rollback())
+		}
+	}
+	return tx.Rollback, nil
 }
 
 // close ends the stores; their data goes with the folder.

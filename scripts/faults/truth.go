@@ -73,14 +73,21 @@ func tokensOf(r *record, e *ending) map[im.MessageID]string {
 		seat
 		id im.ClientMsgID
 	}
-	mine := make(map[own]string)
+	type place struct {
+		conv im.ConversationID
+		seq  im.Seq
+	}
+	mine, answered := make(map[own]string), make(map[place]string)
 	for _, s := range r.sends {
 		mine[own{seat{s.sender, s.conv}, s.id}] = s.token
+		for _, t := range s.tries {
+			answered[place{s.conv, t.seq}] = s.token
+		}
 	}
 	for at, rows := range e.histories {
 		for _, m := range rows {
-			if m.recalled && m.cmid != "" {
-				tokens[m.id] = mine[own{at, m.cmid}]
+			if m.recalled && tokens[m.id] == "" {
+				tokens[m.id] = cmp.Or(mine[own{at, m.cmid}], answered[place{at.conv, m.seq}])
 			}
 		}
 	}

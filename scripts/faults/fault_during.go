@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// during are crashes of workers while a store keeps them from finishing: what they have
+// in hand is then begun, and not done.
+var during = []fault{
+	{name: "F1m", about: "all workers are killed while MySQL is away", full: 10, quick: 1, hold: time.Second, healed: true, membership: true,
+		inject: whileAway(func(ctx context.Context, c *cluster) error { return c.stores.kill(ctx, "mysql") }, "mysql")},
+	{name: "F1r", about: "all workers are killed while Redis stands still", full: 10, quick: 1, hold: time.Second, healed: true,
+		inject: whileAway(func(ctx context.Context, c *cluster) error { return c.stores.pause(ctx, "redis") }, "redis")},
+	{name: "F1l", about: "all workers are killed while rows of some conversations are locked", full: 10, hold: time.Second, healed: true, inject: whileLocked},
+}
+
+// whileAway takes a store away, lets the workers run into it, and kills them.
+func whileAway(away func(context.Context, *cluster) error, store string) func(context.Context, *cluster) (func(context.Context) error, error) {
+	return func(ctx context.Context, c *cluster) (func(context.Context) error, error) {
+		if err := away(ctx, c); err != nil {
+			return nil, err
+		}
+		if err := killWorkers(ctx, c); err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context) error {
+			if err := c.stores.up(ctx, store); err != nil { // also where it only stands still
+				return err
+			}
+			return startWorkers(c)
+		}, nil
+	}
+}
+
+func killWorkers(ctx context.Context, c *cluster) error {
+	if err := pause(ctx, 200*time.Millisecond+rand.N(300*time.Millisecond)); err != nil {
+		return err
+	}
+	for _, p := range c.of("jobs") {
+		p.kill()
+	}
+	return nil
+}
+
+func startWorkers(c *cluster) (err error) {
+	for _, p := range c.of("jobs") {
+		err = errors.Join(err, p.start())
+	}
+	return err
+}
+
+// whileLocked lets somebody else hold rows of half the conversations, so that some
+// strands stand still beside others that go on, and kills the workers.
+func whileLocked(ctx context.Context, c *cluster) (func(context.Context) error, error) {
+	lock, err := c.stores.lock(ctx, c.load.w.convs[:len(c.load.w.convs)/2])
+	if err != nil {
+		return nil, err
+	}
+	if err := pause(ctx, time.Second); err != nil {
+		return nil, errors.Join(err, lock())
+	}
+	if err := killWorkers(ctx, c); err != nil {
+		return nil, errors.Join(err, lock())
+	}
+	return func(context.Context) error { return errors.Join(lock(), startWorkers(c)) }, nil
+}

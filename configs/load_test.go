@@ -32,22 +32,22 @@ func TestLoad_ExampleIsValidAndSetsWhatItSays(t *testing.T) {
 
 func TestLoad_LaterSourcesWin(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.yaml")
-	if err := os.WriteFile(file, []byte("profile: bench\nlogic:\n  heartbeat: 5s\n  waiters: 5\njobs:\n  pool: 3\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("profile: bench\nlogic:\n  heartbeat: 5s\n  waiters: 5\njobs:\n  realtime:\n    size: 3\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c, err := Load(Sources{
 		File: file,
-		Env: []string{"CURLEW_LOGIC_HEARTBEAT=6s", "CURLEW_JOBS_POOL=4", "CURLEW_KAFKA_ADDRS=a:1,b:2",
+		Env: []string{"CURLEW_LOGIC_HEARTBEAT=6s", "CURLEW_JOBS_REALTIME_SIZE=4", "CURLEW_KAFKA_ADDRS=a:1,b:2",
 			"CURLEW_SERVER_KEY=k:0123456789012345678901234567890123", "CURLEW_MYSQL_DSN=u:p@tcp(h:1)/d", "CURLEW_ELSE=x", "PATH=/"},
-		Set: map[string]string{"jobs.pool": "5", "roles": "logic,jobs", "logic.grpc.listen": "127.0.0.1:3", "storage.redis.addr": "h:4"},
+		Set: map[string]string{"jobs.realtime.size": "5", "roles": "logic,jobs", "logic.grpc.listen": "127.0.0.1:3", "storage.redis.addr": "h:4"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Logic.Heartbeat != 6*time.Second || c.Logic.Waiters != 5 || c.Jobs.Pool != 5 ||
+	if c.Logic.Heartbeat != 6*time.Second || c.Logic.Waiters != 5 || c.Jobs.Realtime.Size != 5 ||
 		strings.Join(c.Queue.Brokers, " ") != "a:1 b:2" || c.Logic.Auth.ServerKeys[0].ID != "k" || len(c.Roles) != 2 || c.Roles[1] != RoleJobs || c.Storage.Dialect != "mysql" {
 		t.Errorf("heartbeat %s, waiters %d, pool %d, brokers %v, keys %v, roles %v",
-			c.Logic.Heartbeat, c.Logic.Waiters, c.Jobs.Pool, c.Queue.Brokers, c.Logic.Auth.ServerKeys, c.Roles)
+			c.Logic.Heartbeat, c.Logic.Waiters, c.Jobs.Realtime.Size, c.Queue.Brokers, c.Logic.Auth.ServerKeys, c.Roles)
 	}
 }
 

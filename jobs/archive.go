@@ -16,7 +16,7 @@ const maxRounds = 8
 // archive gives every send of the batch its fate and its place ([J1]). The fast path
 // is one multi-row INSERT, numbered from what the strand remembers. After any error
 // nothing remembered is trusted: what is stored is looked up, the rest numbered anew.
-func (s *strand) archive(ctx context.Context, b *batch) error {
+func (s *scribe) archive(ctx context.Context, b *batch) error {
 	todo, careful := b.fresh, b.careful
 	for round, waits := 1, 0; ; round++ {
 		if careful && len(todo) > 0 {
@@ -77,7 +77,7 @@ func (s *strand) archive(ctx context.Context, b *batch) error {
 
 // insert numbers the sends and writes them, all or none. Where everyone in a group
 // joins by the last of them, all says so.
-func (s *strand) insert(ctx context.Context, todo []*send, all *im.Membership) error {
+func (s *scribe) insert(ctx context.Context, todo []*send, all *im.Membership) error {
 	size, err := s.groupSize(ctx, all)
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (s *strand) insert(ctx context.Context, todo []*send, all *im.Membership) e
 }
 
 // grow remembers who is in the channels that have grown, and who has spoken in them.
-func (s *strand) grow(todo []*send) {
+func (s *scribe) grow(todo []*send) {
 	for _, d := range todo {
 		if d.room == nil {
 			continue
@@ -156,7 +156,7 @@ func (s *strand) grow(todo []*send) {
 
 // lookUp gives a fate to the sends that are in the table already, or in dead, and
 // returns the others.
-func (s *strand) lookUp(ctx context.Context, todo []*send) ([]*send, error) {
+func (s *scribe) lookUp(ctx context.Context, todo []*send) ([]*send, error) {
 	keys := make([]im.SendKey, len(todo))
 	for i, d := range todo {
 		keys[i] = d.key
@@ -195,7 +195,7 @@ func (s *strand) lookUp(ctx context.Context, todo []*send) ([]*send, error) {
 // learn makes the strand know the end of every conversation in the batch, and gives
 // rows to those that are seen for the first time and are about to get a message: a
 // conversation with a message has them.
-func (s *strand) learn(ctx context.Context, b *batch, todo []*send) error {
+func (s *scribe) learn(ctx context.Context, b *batch, todo []*send) error {
 	var missing, rosters []im.ConversationID
 	asked := make(map[im.ConversationID]bool)
 	need := func(c im.ConversationID) {

@@ -23,7 +23,7 @@ func BenchmarkStrand(b *testing.B) {
 			r.deps.Archive, r.deps.Projector, r.deps.Bus = still, still, still
 			p := &partition{r: r, src: &joined{l: newLogbook(w, 0)}, work: context.Background()}
 			p.moves.init()
-			s := newStrand(p)
+			s := newScribe(p)
 			records := make([]queue.Record, size)
 			n := 0
 			b.ReportAllocs()
@@ -35,9 +35,9 @@ func BenchmarkStrand(b *testing.B) {
 				}
 				items := make([]*item, size)
 				for i := range items {
-					items[i] = newItem(records[i])
+					items[i] = newItem(records[i], r.work)
 				}
-				if err := s.handle(context.Background(), items, false); err != nil {
+				if err := s.handle(context.Background(), items); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -116,7 +116,7 @@ func BenchmarkRoom(b *testing.B) {
 				r.deps.Archive, r.deps.Projector, r.deps.Bus = room, room, room
 				p := &partition{r: r, src: &joined{l: newLogbook(w, 0)}, work: context.Background()}
 				p.moves.init()
-				s := newStrand(p)
+				s := newScribe(p)
 				n := 0
 				b.ReportAllocs()
 				for b.Loop() {
@@ -124,10 +124,10 @@ func BenchmarkRoom(b *testing.B) {
 					for i := range items {
 						task := text("c5", 1, n)
 						value, _ := queue.AppendTask(nil, &task)
-						items[i] = newItem(queue.Record{Value: value})
+						items[i] = newItem(queue.Record{Value: value}, r.work)
 						n++
 					}
-					if err := s.handle(context.Background(), items, false); err != nil {
+					if err := s.handle(context.Background(), items); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -39,7 +39,7 @@ func (c *change) place() im.Place { return im.Place{Conversation: c.conv, Seq: c
 // only by who has read n as committed, so what was decided on older knowledge clashes
 // and is decided anew. Changes are rare beside messages: what they need is read each
 // time, and nothing of it is remembered.
-func (s *strand) alter(ctx context.Context, b *batch) error {
+func (s *scribe) alter(ctx context.Context, b *batch) error {
 	if len(b.changes) == 0 {
 		return nil
 	}
@@ -80,7 +80,7 @@ func (s *strand) alter(ctx context.Context, b *batch) error {
 // decide gives every change its number and outcome: those stored before keep theirs,
 // the others follow the last of their conversation. It answers with what is to be
 // written.
-func (s *strand) decide(ctx context.Context, changes []*change) (im.ChangeSet, error) {
+func (s *scribe) decide(ctx context.Context, changes []*change) (im.ChangeSet, error) {
 	basis, err := s.basis(ctx, changes)
 	if err != nil {
 		return im.ChangeSet{}, err
@@ -103,7 +103,7 @@ func (s *strand) decide(ctx context.Context, changes []*change) (im.ChangeSet, e
 }
 
 // basis reads what the changes are decided on.
-func (s *strand) basis(ctx context.Context, changes []*change) (im.ChangeBasis, error) {
+func (s *scribe) basis(ctx context.Context, changes []*change) (im.ChangeBasis, error) {
 	keys := make([]im.ChangeKey, 0, len(changes))
 	places := make([]im.Place, 0, len(changes))
 	var reactions []im.ReactionKey
@@ -304,7 +304,7 @@ type hide struct {
 }
 
 // conceal deletes for one user what the batch says. Again changes nothing.
-func (s *strand) conceal(ctx context.Context, b *batch) error {
+func (s *scribe) conceal(ctx context.Context, b *batch) error {
 	for _, h := range b.hides {
 		e, _ := s.ends.Get(h.Conversation)
 		there := h.Hide

@@ -21,7 +21,7 @@ type source interface {
 // partition is one assignment at work: it takes records into strands, and commits the
 // contiguous finished prefix.
 type partition struct {
-	r       *Runner
+	r       *Pool
 	src     source
 	work    context.Context // under which taken records are finished
 	stop    context.CancelFunc
@@ -29,33 +29,36 @@ type partition struct {
 	moves   moveBook
 	dirty   chan struct{} // something finished
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards what follows, and strands
 	changed  sync.Cond  // room, or idle
 	water    *queue.Watermark
 	taken    []time.Time // when each record from water.Next() on was produced
 	records  int         // taken and not finished
 	bytes    int
-	busy     int  // strands in the line or at work
-	ended    bool // nothing is done any more
-	crashed  bool // by a test: nothing is committed any more either
+	busy     int // strands lingering, in the line or at work
+	kept     int // records whose end comes after their batch's
+	held     heldItems
+	release  *time.Timer // of the first of held
+	over     bool        // nothing more is taken
+	ended    bool        // nothing is done any more
+	crashed  bool        // by a test: nothing is committed any more either
 	progress time.Time
 }
 
-// work handles one assignment: takes under ctx, finishes under a context of its own,
+// assign handles one assignment: takes under ctx, finishes under a context of its own,
 // commits, and returns.
-func (r *Runner) work(ctx context.Context, src source) {
+func (r *Pool) assign(ctx context.Context, src source) {
 	p := &partition{r: r, src: src, dirty: make(chan struct{}, 1), progress: time.Now()}
 	p.changed.L = &p.mu
 	p.work, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer p.stop()
 	p.moves.init()
-	for range r.cfg.Strands {
-		p.strands = append(p.strands, newStrand(p))
-	}
-	var commits sync.WaitGroup
+	p.split(r.set().Strands)
+	var commits, attended sync.WaitGroup
 	taking, taken := context.WithCancel(p.work)
 	defer taken()
 	commits.Go(func() { p.commitLoop(taking) })
+	attended.Go(func() { r.work.attend(ctx, p) })
 
 	p.take(ctx)
 	drain := time.AfterFunc(r.cfg.DrainTimeout, p.stop)
@@ -65,6 +68,7 @@ func (r *Runner) work(ctx context.Context, src source) {
 	commits.Wait()
 	p.last()
 	<-ctx.Done() // returning earlier would end the generation for all partitions
+	attended.Wait()
 }
 
 // take fetches and hands out until ctx ends or records are missing.
@@ -76,30 +80,63 @@ func (p *partition) take(ctx context.Context) {
 		if err != nil {
 			return
 		}
+		if !p.resplit(ctx) {
+			return
+		}
 		p.hand(records)
 	}
+}
+
+// split makes the strands anew; nothing is queued in the old ones.
+func (p *partition) split(n int) {
+	p.strands = make([]*strand, n)
+	for i := range p.strands {
+		p.strands[i] = &strand{p: p, worker: p.r.work.newWorker(p)}
+	}
+}
+
+// resplit changes the number of strands, where that was asked for, once all of them have
+// drained: a conversation may be in another one then. False where the taking ends first;
+// what was fetched is taken by nobody then.
+func (p *partition) resplit(ctx context.Context) bool {
+	n := p.r.set().Strands
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n == len(p.strands) {
+		return true
+	}
+	p.hasten()
+	for ctx.Err() == nil && !p.ended && p.busy+p.kept > 0 {
+		p.changed.Wait()
+	}
+	if ctx.Err() != nil || p.ended {
+		return false
+	}
+	p.split(n)
+	return true
 }
 
 // room waits until the window has some.
 func (p *partition) room(ctx context.Context) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for ctx.Err() == nil && !p.ended && (p.records >= p.r.cfg.WindowRecords || p.bytes >= p.r.cfg.WindowBytes || p.moves.full(p.r.cfg.CursorsWaiting)) {
+	for ctx.Err() == nil && !p.ended && (p.records >= p.r.set().WindowRecords || p.bytes >= p.r.cfg.WindowBytes || p.moves.full(p.r.cfg.CursorsWaiting)) {
+		p.hasten() // no batch becomes any fuller
 		p.changed.Wait()
 	}
 	return ctx.Err() == nil && !p.ended
 }
 
-// hand gives each record to the strand of its conversation and lines the strands up.
+// hand gives each record to the strand of its conversation, or holds it until its time.
 func (p *partition) hand(records []queue.Record) {
 	items := make([]*item, len(records))
 	for i, rec := range records {
-		items[i] = newItem(rec)
+		items[i] = newItem(rec, p.r.work)
 	}
-	var line []*strand
+	now := time.Now().UnixMilli()
 	p.mu.Lock()
 	if p.water == nil {
-		p.water = queue.NewWatermark(records[0].Offset, p.r.cfg.WindowRecords)
+		p.water = queue.NewWatermark(records[0].Offset, p.r.set().WindowRecords)
 	}
 	if p.records == 0 {
 		p.progress = time.Now()
@@ -107,19 +144,62 @@ func (p *partition) hand(records []queue.Record) {
 	for _, it := range items {
 		p.water.Take(it.record.Offset)
 		p.taken = append(p.taken, it.age())
-		p.records++
 		p.bytes += len(it.record.Value)
-		s := p.strands[p.index(it)]
-		s.pending = append(s.pending, it)
-		if !s.scheduled {
-			s.scheduled = true
-			p.busy++
-			line = append(line, s)
-		}
 	}
+	p.records += len(items)
+	line := p.place(items, now)
 	p.mu.Unlock()
 	for _, s := range line {
 		p.r.enqueue(s)
+	}
+}
+
+// place queues items in their strands, or holds them, and returns the strands that are to
+// be lined up. p.mu is held.
+func (p *partition) place(items []*item, now int64) (line []*strand) {
+	set := p.r.set()
+	for _, it := range items {
+		if it.notBefore > now {
+			p.hold(it, now)
+			continue
+		}
+		s := p.strands[p.index(it)]
+		s.pending = append(s.pending, it)
+		switch {
+		case !s.scheduled:
+			s.scheduled = true
+			p.busy++
+			if set.Linger > 0 && set.Batch > 1 {
+				s.linger = time.AfterFunc(set.Linger, func() { p.ripen(s) })
+				continue
+			}
+			line = append(line, s)
+		case s.linger != nil && len(s.pending) >= set.Batch:
+			s.linger.Stop()
+			s.linger = nil
+			line = append(line, s)
+		}
+	}
+	return line
+}
+
+// ripen lines up a strand that has lingered long enough.
+func (p *partition) ripen(s *strand) {
+	p.mu.Lock()
+	late := s.linger == nil
+	s.linger = nil
+	p.mu.Unlock()
+	if !late {
+		p.r.enqueue(s)
+	}
+}
+
+// hasten has nobody linger. p.mu is held.
+func (p *partition) hasten() {
+	for _, s := range p.strands {
+		if s.linger != nil {
+			s.linger.Reset(0)
+		}
 	}
 }
 
@@ -137,7 +217,7 @@ func (p *partition) next(s *strand) []*item {
 	if p.ended {
 		return nil
 	}
-	n := min(len(s.pending), p.r.cfg.Batch)
+	n := min(len(s.pending), p.r.set().Batch)
 	items := s.pending[:n:n]
 	s.pending = s.pending[n:]
 	return items
@@ -156,15 +236,38 @@ func (p *partition) again(s *strand) bool {
 	return false
 }
 
-// finish notes that records are done.
-func (p *partition) finish(items []*item) {
+// finish notes that the records of a batch are done, but for those that are kept.
+func (p *partition) finish(items []*item) { p.done(items, false) }
+
+// keep is for a worker whose records may end after their batch, in any order: it keeps
+// them before it returns, and calls finishKept when they have ended, unless it is after p.work
+// has.
+func (p *partition) keep(items []*item) {
+	p.mu.Lock()
+	p.kept += len(items)
+	p.mu.Unlock()
+	for _, it := range items {
+		it.kept = true
+	}
+}
+
+func (p *partition) finishKept(items []*item) { p.done(items, true) }
+
+func (p *partition) done(items []*item, kept bool) {
+	n := 0
 	p.mu.Lock()
 	before := p.water.Next()
 	for _, it := range items {
-		p.water.Finish(it.record.Offset)
-		p.bytes -= len(it.record.Value)
+		if it.kept == kept {
+			p.water.Finish(it.record.Offset)
+			p.bytes -= len(it.record.Value)
+			n++
+		}
 	}
-	p.records -= len(items)
+	if kept {
+		p.kept -= n
+	}
+	p.records -= n
 	p.taken = p.taken[p.water.Next()-before:]
 	p.progress = time.Now()
 	p.changed.Broadcast()
@@ -200,11 +303,17 @@ func (p *partition) wakeAll() {
 	p.mu.Unlock()
 }
 
-// idle waits until no strand has anything to do.
+// idle ends the taking and waits until no strand has anything to do; what is held is left
+// to the next owner.
 func (p *partition) idle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.busy > 0 {
+	p.over = true
+	if p.release != nil {
+		p.release.Stop()
+	}
+	p.hasten()
+	for p.busy > 0 || p.kept > 0 && !p.ended {
 		p.changed.Wait()
 	}
 }
@@ -318,7 +427,7 @@ func (p *partition) watch() {
 	if len(p.taken) > 0 {
 		oldest = p.taken[0]
 	}
-	if p.records > 0 {
+	if p.records > len(p.held) {
 		still = time.Since(p.progress)
 	}
 	p.mu.Unlock()

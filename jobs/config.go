@@ -7,23 +7,13 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
-// Config sizes the worker pool. A zero field means the default.
+// Config sizes the worker pools. A zero field means the default.
 type Config struct {
-	// Pool is how many strands may run at once in this process (default 16: they mostly
-	// wait for stores).
-	Pool int
-	// Strands is how many strands a partition has (default 1). One conversation is in
-	// one strand; more strands overlap more waiting, fewer make larger batches. With 8
-	// partitions on 2 cores, 1, 2 and 4 stored 40,000, 28,000 and 18,000 a second
-	// (BenchmarkPipeline); more pay where a store is far away.
-	Strands int
-	// Batch is the most records a strand takes at once (default 500: an INSERT gains
-	// nothing beyond that, FEASIBILITY.md, 3).
-	Batch int
-	// WindowRecords and WindowBytes bound what one partition has taken and not finished
-	// (defaults 4,000 and 8 MiB); beyond it no more is fetched.
-	WindowRecords int
-	WindowBytes   int
+	// Realtime, Delay, Retry and Dead are the pools of the lanes, as they start.
+	Realtime, Delay, Retry, Dead PoolConfig
+	// WindowBytes bounds what one partition has taken and not finished (default 8 MiB),
+	// beside PoolConfig.WindowRecords.
+	WindowBytes int
 	// Lasts bounds the conversations whose end a partition remembers (default 20,000,
 	// about 200 bytes each); another costs one look into MySQL.
 	Lasts int
@@ -45,15 +35,9 @@ type Config struct {
 	// CacheTimeout one call to Redis (default 1 s).
 	StoreTimeout time.Duration
 	CacheTimeout time.Duration
-	// BackoffMin and BackoffMax frame the pause between two attempts at a store that is
-	// away (defaults 20 ms and 1 s).
-	BackoffMin, BackoffMax time.Duration
 	// CacheBreak is how long Redis is left alone after it did not answer (default 1 s);
 	// meanwhile a row of doubt is written instead.
 	CacheBreak time.Duration
-	// UnknownAttempts is how often a batch that fails for an unknown reason is tried
-	// before it is split to find the culprit (default 10).
-	UnknownAttempts int
 	// StallTimeout is how long a partition may stand still with work in hand before
 	// this process leaves the group, so that a peer that reaches the store can take
 	// over (default 30 s).
@@ -69,36 +53,23 @@ type Config struct {
 
 // WithDefaults fills the zero fields.
 func (c Config) WithDefaults() Config {
-	number := func(f *int, d int) {
-		if *f == 0 {
-			*f = d
-		}
-	}
-	span := func(f *time.Duration, d time.Duration) {
-		if *f == 0 {
-			*f = d
-		}
-	}
-	number(&c.Pool, 16)
-	number(&c.Strands, 1)
-	number(&c.Batch, 500)
-	number(&c.WindowRecords, 4000)
-	number(&c.WindowBytes, 8<<20)
-	number(&c.Lasts, 20_000)
-	number(&c.MergeAbove, 500)
-	number(&c.RosterMembers, 200_000)
-	span(&c.CommitEvery, 200*time.Millisecond)
-	span(&c.CursorsEvery, time.Second)
-	number(&c.CursorsWaiting, 5000)
-	span(&c.StoreTimeout, 8*time.Second)
-	span(&c.CacheTimeout, time.Second)
-	span(&c.BackoffMin, 20*time.Millisecond)
-	span(&c.BackoffMax, time.Second)
-	span(&c.CacheBreak, time.Second)
-	number(&c.UnknownAttempts, 10)
-	span(&c.StallTimeout, 30*time.Second)
-	span(&c.DrainTimeout, 8*time.Second)
-	span(&c.NodeLease, 30*time.Second)
+	c.Realtime = c.Realtime.withDefaults(im.LaneRealtime)
+	c.Delay = c.Delay.withDefaults(im.LaneDelay)
+	c.Retry = c.Retry.withDefaults(im.LaneRetry)
+	c.Dead = c.Dead.withDefaults(im.LaneDead)
+	orElse(&c.WindowBytes, 8<<20)
+	orElse(&c.Lasts, 20_000)
+	orElse(&c.MergeAbove, 500)
+	orElse(&c.RosterMembers, 200_000)
+	orElse(&c.CommitEvery, 200*time.Millisecond)
+	orElse(&c.CursorsEvery, time.Second)
+	orElse(&c.CursorsWaiting, 5000)
+	orElse(&c.StoreTimeout, 8*time.Second)
+	orElse(&c.CacheTimeout, time.Second)
+	orElse(&c.CacheBreak, time.Second)
+	orElse(&c.StallTimeout, 30*time.Second)
+	orElse(&c.DrainTimeout, 8*time.Second)
+	orElse(&c.NodeLease, 30*time.Second)
 	return c
 }
 
@@ -108,21 +79,21 @@ func (c Config) merges(n int) bool { return n > c.MergeAbove }
 // Validate names the first bad field.
 func (c Config) Validate() error {
 	c = c.WithDefaults()
+	for _, lane := range lanes {
+		if err := c.pool(lane).validate(lane); err != nil {
+			return err
+		}
+	}
 	for _, f := range []struct {
 		name     string
 		value    int
 		min, max int
 	}{
-		{"pool", c.Pool, 1, 4096},
-		{"strands", c.Strands, 1, 64},
-		{"batch", c.Batch, 1, 5000},
-		{"window_records", c.WindowRecords, 1, 1_000_000},
 		{"window_bytes", c.WindowBytes, 64 << 10, 1 << 30},
 		{"lasts", c.Lasts, 64, 10_000_000},
 		{"merge_above", c.MergeAbove, -1, im.MaxGroupMembers},
 		{"roster_members", c.RosterMembers, 1000, 100_000_000},
 		{"cursors_waiting", c.CursorsWaiting, 1, 1_000_000},
-		{"unknown_attempts", c.UnknownAttempts, 1, 1000},
 	} {
 		if f.value < f.min || f.value > f.max {
 			return fmt.Errorf("jobs.%s: %d is not in %d to %d", f.name, f.value, f.min, f.max)
@@ -137,8 +108,6 @@ func (c Config) Validate() error {
 		{"cursors_every", c.CursorsEvery, time.Millisecond, time.Minute},
 		{"store_timeout", c.StoreTimeout, time.Millisecond, time.Minute},
 		{"cache_timeout", c.CacheTimeout, time.Millisecond, time.Minute},
-		{"backoff_min", c.BackoffMin, time.Millisecond, time.Minute},
-		{"backoff_max", c.BackoffMax, c.BackoffMin, time.Minute},
 		{"cache_break", c.CacheBreak, time.Millisecond, time.Minute},
 		{"stall_timeout", c.StallTimeout, 10 * time.Millisecond, time.Hour},
 		{"drain_timeout", c.DrainTimeout, 10 * time.Millisecond, time.Minute},

@@ -29,7 +29,7 @@ func raiseFire(last map[im.ConversationID]im.FireTask, c im.ConversationID, to i
 	}
 }
 
-func (d *delay) attempts() int { return d.r.cfg.UnknownAttempts }
+func (d *delay) attempts() int { return d.r.set().Attempts }
 
 func (d *delay) backoff(ctx context.Context, op string, try int, cause error) error {
 	return d.r.backoff(ctx, op, try, cause)

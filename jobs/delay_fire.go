@@ -19,7 +19,7 @@ const (
 
 // delay is what the lane of scheduled messages does with its records.
 type delay struct {
-	r         *Runner
+	r         *Pool
 	schedules Schedules
 	decider   Decider
 	lane      Producer // where the log is told of what is due

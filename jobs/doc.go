@@ -12,7 +12,8 @@
 //	[J8] who is told of a channel's message is who is in when it gets its seq, a leave notice being a member's last and a join notice their first; above Config.MergeAbove members only the channel's end is raised
 //	[J9] a channel's message is one delivery for each node with a member online, and nobody's sessions are read for it but its sender's and those of who joins or leaves
 //
-// A record's way through the files: runner.go takes it, strand.go gives it a place,
+// A record's way through the files: pool.go is its lane's in this process, commit.go takes
+// it, strand.go gives it a place, its lane's worker does it; that of realtime is scribe.go:
 // realtime.go runs archive.go → change.go → receipt.go → project.go → push.go, and the partition
 // in commit.go commits. poison.go is for what fails. Of channels, roster.go says who is in,
 // notice.go what a notice does to whom, project_room.go and push_room.go reach them, and

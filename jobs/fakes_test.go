@@ -579,13 +579,14 @@ func (w *world) covers(records []queue.Record) {
 // quickConfig lets nothing wait long.
 func quickConfig() Config {
 	return Config{
-		Pool: 4, Strands: 2, Batch: 20, WindowRecords: 60, CommitEvery: time.Millisecond, CursorsEvery: 2 * time.Millisecond,
-		BackoffMin: time.Millisecond, BackoffMax: time.Millisecond, CacheBreak: time.Millisecond,
+		Realtime:    PoolConfig{Size: 4, Strands: 2, Batch: 20, WindowRecords: 60, BackoffMin: time.Millisecond, BackoffMax: time.Millisecond},
+		CommitEvery: time.Millisecond, CursorsEvery: 2 * time.Millisecond,
+		CacheBreak:   time.Millisecond,
 		StallTimeout: time.Minute, DrainTimeout: 5 * time.Second,
 	}
 }
 
-func newTestRunner(t testing.TB, cfg Config, w *world, steps func(string) error) *Runner {
+func newTestRunner(t testing.TB, cfg Config, w *world, steps func(string) error) *Pool {
 	t.Helper()
 	r, err := NewRunner(cfg, Deps{
 		Archive: w, Nodes: w, Projector: w, Sessions: w, Rooms: w, Bus: w, Steps: steps,
@@ -594,23 +595,28 @@ func newTestRunner(t testing.TB, cfg Config, w *world, steps func(string) error)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return r.pools[0]
 }
 
 // live runs a runner on assignments until ctx ends.
-func live(ctx context.Context, r *Runner, assigned ...*joined) error {
-	return r.serve(ctx, func(ctx context.Context) error {
+func live(ctx context.Context, r *Pool, assigned ...*joined) error {
+	return share(ctx, r, func(ctx context.Context) error {
 		var wg sync.WaitGroup
 		for _, j := range assigned {
-			wg.Go(func() { r.work(ctx, j) })
+			wg.Go(func() { r.assign(ctx, j) })
 		}
 		wg.Wait()
 		return nil
 	})
 }
 
+// share is a lane of a process, around consume.
+func share(ctx context.Context, r *Pool, consume func(context.Context) error) error {
+	return r.share(ctx, func(ctx context.Context) error { return r.serve(ctx, consume) })
+}
+
 // untilDone runs a runner until everything in the logs is committed.
-func untilDone(t testing.TB, r *Runner, logs ...*logbook) {
+func untilDone(t testing.TB, r *Pool, logs ...*logbook) {
 	t.Helper()
 	limit, done := context.WithTimeout(context.Background(), 60*time.Second)
 	defer done()

@@ -1,8 +1,6 @@
 package jobs
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -11,8 +9,8 @@ type metrics struct {
 	receipts *prometheus.CounterVec
 	changes  *prometheus.CounterVec
 	steps    *prometheus.HistogramVec
-	batch    prometheus.Histogram
-	busy     prometheus.Gauge
+	batch    *prometheus.HistogramVec
+	busy     *prometheus.GaugeVec
 	waits    *prometheus.CounterVec
 	rounds   *prometheus.CounterVec
 	doubts   prometheus.Counter
@@ -44,11 +42,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "curlew_jobs_step_seconds", Help: "One step of one batch.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 5},
-		}, []string{"step"}),
-		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+		}, []string{"lane", "step"}),
+		batch: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "curlew_jobs_batch_records", Help: "Records in one batch of a strand.", Buckets: prometheus.ExponentialBuckets(1, 2, 11),
-		}),
-		busy:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "curlew_jobs_busy_strands", Help: "Strands at work."}),
+		}, []string{"lane"}),
+		busy:         prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "curlew_jobs_busy_strands", Help: "Strands at work."}, []string{"lane"}),
 		waits:        counters("store_waits_total", "Attempts that found a store away or failing, by what was tried.", "op"),
 		rounds:       counters("insert_conflicts_total", "Inserts that met a unique key, by key.", "key"),
 		doubts:       counter("doubts_total", "Batches that Redis did not take: a row of doubt was written instead."),
@@ -71,9 +69,4 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	reg.MustRegister(m.messages, m.receipts, m.changes, m.steps, m.batch, m.busy, m.waits, m.rounds, m.doubts, m.pushes, m.roomMessages, m.pushLost,
 		m.stalls, m.leases, m.cursors, m.abandoned)
 	return m
-}
-
-// step measures one step of a batch from start to now.
-func (m *metrics) step(name string, start time.Time) {
-	m.steps.WithLabelValues(name).Observe(time.Since(start).Seconds())
 }

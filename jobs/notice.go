@@ -20,7 +20,7 @@ type effect struct {
 // raiseNotice raises what a notice did to whom it lets in and out. Where the strand has
 // just worked that out it knows; what was stored before, or what only the table can say,
 // it reads.
-func (s *strand) raiseNotice(ctx context.Context, r *raiser, up *rise, d *send) error {
+func (s *scribe) raiseNotice(ctx context.Context, r *raiser, up *rise, d *send) error {
 	m := d.task.Membership
 	if err := s.learnEnd(ctx, up, d); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (s *strand) raiseNotice(ctx context.Context, r *raiser, up *rise, d *send) 
 
 // learnEnd reads how far the channel's changes and mentions of all have come, once a
 // batch: who joins begins there, and who leaves a merged channel keeps it.
-func (s *strand) learnEnd(ctx context.Context, up *rise, d *send) error {
+func (s *scribe) learnEnd(ctx context.Context, up *rise, d *send) error {
 	if up.end != nil || d.ref.Seq == 1 {
 		return nil
 	}
@@ -78,7 +78,7 @@ func (s *strand) learnEnd(ctx context.Context, up *rise, d *send) error {
 }
 
 // raiseKnown is for what the strand has worked out itself.
-func (s *strand) raiseKnown(ctx context.Context, r *raiser, up *rise, d *send) error {
+func (s *scribe) raiseKnown(ctx context.Context, r *raiser, up *rise, d *send) error {
 	m, seq := d.task.Membership, d.ref.Seq
 	for _, old := range d.room.was.members {
 		if m.LeaveAll || slices.Contains(m.Leave, old.User) {
@@ -95,7 +95,7 @@ func (s *strand) raiseKnown(ctx context.Context, r *raiser, up *rise, d *send) e
 
 // raiseCrossing raises the last of what is written of a channel for each of its members,
 // and that it is merged from here on.
-func (s *strand) raiseCrossing(ctx context.Context, r *raiser, up *rise, members []im.RosterMember) error {
+func (s *scribe) raiseCrossing(ctx context.Context, r *raiser, up *rise, members []im.RosterMember) error {
 	for _, m := range members {
 		up.raise(r, m).State.Merged = true
 	}
@@ -103,7 +103,7 @@ func (s *strand) raiseCrossing(ctx context.Context, r *raiser, up *rise, members
 }
 
 // raiseMerged raises for all members that the channel is merged.
-func (s *strand) raiseMerged(ctx context.Context, r *raiser, up *rise, d *send) error {
+func (s *scribe) raiseMerged(ctx context.Context, r *raiser, up *rise, d *send) error {
 	return s.pages(ctx, func(ctx context.Context, after im.UserID) (im.UserID, int, error) {
 		page, err := untilStore(ctx, s.r, "roster_page", func(ctx context.Context) ([]im.RosterMember, error) {
 			return s.r.deps.Archive.RosterPage(ctx, d.conv, after, movedPage)
@@ -120,7 +120,7 @@ func (s *strand) raiseMerged(ctx context.Context, r *raiser, up *rise, d *send) 
 }
 
 // pages calls read with where the last page ended, until one is not full.
-func (s *strand) pages(ctx context.Context, read func(ctx context.Context, after im.UserID) (last im.UserID, n int, err error)) error {
+func (s *scribe) pages(ctx context.Context, read func(ctx context.Context, after im.UserID) (last im.UserID, n int, err error)) error {
 	for after := im.UserID(0); ; {
 		last, n, err := read(ctx, after)
 		if err != nil || n < movedPage {

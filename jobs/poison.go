@@ -56,7 +56,7 @@ func disown(items []*item, absent *absentError) {
 // giveUp ends a record that failed too often. Where its message is in the table all the
 // same, an effect failed and not the message: parked, it would be called rejected and
 // be seen. Redis is doubted instead, and whoever missed the push pulls.
-func (s *strand) giveUp(ctx context.Context, it *item, cause error) error {
+func (s *scribe) giveUp(ctx context.Context, it *item, cause error) error {
 	t := it.task.Send
 	if it.poison != nil || t == nil {
 		return s.park(ctx, it, cause)
@@ -83,23 +83,9 @@ func (s *strand) giveUp(ctx context.Context, it *item, cause error) error {
 	return nil
 }
 
-// insist calls f until it succeeds, whatever its errors say: what neither this nor the
-// next owner can find out must wait for a person.
-func insist[T any](ctx context.Context, r *Runner, op string, f func(context.Context) (T, error)) (T, error) {
-	for try := 0; ; try++ {
-		v, err := callStore(ctx, r, op, f)
-		if err == nil {
-			return v, nil
-		}
-		if err := r.backoff(ctx, op, try, err); err != nil {
-			return v, err
-		}
-	}
-}
-
 // park gives one record up ([J5]): it goes into the table dead with its reason, and
 // its sender is told that the message will never appear.
-func (s *strand) park(ctx context.Context, it *item, cause error) error {
+func (s *scribe) park(ctx context.Context, it *item, cause error) error {
 	place := s.p.src.Place()
 	d := im.DeadLetter{
 		Topic: place.Topic, Partition: place.Partition, Offset: it.record.Offset,

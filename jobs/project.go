@@ -146,7 +146,7 @@ func (r *raiser) moves(moves []move) {
 }
 
 // project raises what the batch means. A duplicate raises the same again ([J4]).
-func (s *strand) project(ctx context.Context, b *batch, moves []move) error {
+func (s *scribe) project(ctx context.Context, b *batch, moves []move) error {
 	r := newRaiser(2*len(b.sends) + 2*len(moves))
 	var rooms rises
 	for _, d := range b.sends {
@@ -184,7 +184,7 @@ func (s *strand) project(ctx context.Context, b *batch, moves []move) error {
 // project has Redis take p. Where it will not, storing goes on, and a row of doubt in
 // MySQL says that Redis may have missed something; only that row must be written
 // (DESIGN.md, Trust).
-func (r *Runner) project(ctx context.Context, p im.Projection) error {
+func (r *Pool) project(ctx context.Context, p im.Projection) error {
 	if len(p.Users)+len(p.Ends)+len(p.Uncounted)+len(p.Hints) == 0 {
 		return nil
 	}

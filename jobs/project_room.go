@@ -72,7 +72,7 @@ func (rs *rises) of(c im.ConversationID) *rise {
 }
 
 // raiseRoom raises what a message means to its channel, and to whom it names.
-func (s *strand) raiseRoom(ctx context.Context, r *raiser, up *rise, d *send) error {
+func (s *scribe) raiseRoom(ctx context.Context, r *raiser, up *rise, d *send) error {
 	seq, sender := d.ref.Seq, d.key.Sender
 	if seq > up.seq {
 		up.seq, up.id = seq, d.ref.ID
@@ -106,7 +106,7 @@ func (s *strand) raiseRoom(ctx context.Context, r *raiser, up *rise, d *send) er
 
 // raiseRooms raises everyone in a channel that is written, or the end of one that is
 // merged at read.
-func (s *strand) raiseRooms(ctx context.Context, r *raiser, rs *rises) error {
+func (s *scribe) raiseRooms(ctx context.Context, r *raiser, rs *rises) error {
 	for _, up := range rs.list {
 		now := s.rosterOf(up.conv)
 		if now.merged {
@@ -134,7 +134,7 @@ func (s *strand) raiseRooms(ctx context.Context, r *raiser, rs *rises) error {
 
 // spill projects what is gathered where it is much. All of it is a max, so a batch may
 // come in parts.
-func (s *strand) spill(ctx context.Context, r *raiser) error {
+func (s *scribe) spill(ctx context.Context, r *raiser) error {
 	if len(r.p.Users) < spillUsers {
 		return nil
 	}

@@ -23,7 +23,7 @@ type pusher struct {
 // push tells whoever is online. It comes last and may fail: what is missed is found
 // by seq or by the heartbeat, and pulled (contract 5). Errors are counted, and nothing
 // waits for them.
-func (s *strand) push(ctx context.Context, b *batch, moves []move) {
+func (s *scribe) push(ctx context.Context, b *batch, moves []move) {
 	p := s.r.newPusher(ctx, s.audience(b, moves))
 	p.readRooms(ctx, b.rooms())
 	for _, d := range b.sends {
@@ -76,7 +76,7 @@ func (d *send) news() bool {
 }
 
 // audience is who might have to be told.
-func (s *strand) audience(b *batch, moves []move) []im.UserID {
+func (s *scribe) audience(b *batch, moves []move) []im.UserID {
 	users := make([]im.UserID, 0, 2*len(b.sends)+2*len(moves))
 	for _, d := range b.sends {
 		if e, ok := s.ends.Get(d.conv); ok && d.fate != conflict && d.fate != parked {

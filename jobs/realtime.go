@@ -65,7 +65,7 @@ func isChannel(c im.ConversationID) bool { return c != "" && c[0] == 'c' }
 //
 // Each effect is a max by seq or ignored by its receiver when repeated, so a batch
 // that died anywhere is simply done again ([J4]).
-func (s *strand) process(ctx context.Context, items []*item, careful bool) error {
+func (s *scribe) process(ctx context.Context, items []*item, careful bool) error {
 	b := s.sort(items, careful)
 	start := time.Now()
 	err := s.archive(ctx, b)
@@ -78,7 +78,7 @@ func (s *strand) process(ctx context.Context, items []*item, careful bool) error
 	if err != nil {
 		return err
 	}
-	s.r.m.step("archive", start)
+	s.r.meter.step("archive", start)
 	if err := s.crash("insert"); err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (s *strand) process(ctx context.Context, items []*item, careful bool) error
 		if err := s.conceal(ctx, b); err != nil {
 			return err
 		}
-		s.r.m.step("change", start)
+		s.r.meter.step("change", start)
 		if err := s.crash("change"); err != nil {
 			return err
 		}
@@ -110,14 +110,14 @@ func (s *strand) process(ctx context.Context, items []*item, careful bool) error
 	if err := s.project(ctx, b, moves); err != nil {
 		return err
 	}
-	s.r.m.step("project", start)
+	s.r.meter.step("project", start)
 	if err := s.crash("project"); err != nil {
 		return err
 	}
 
 	start = time.Now()
 	s.push(ctx, b, moves)
-	s.r.m.step("push", start)
+	s.r.meter.step("push", start)
 	if err := s.crash("publish"); err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (s *strand) process(ctx context.Context, items []*item, careful bool) error
 }
 
 // sort splits a batch by what its records ask for and folds repeats.
-func (s *strand) sort(items []*item, careful bool) *batch {
+func (s *scribe) sort(items []*item, careful bool) *batch {
 	b := &batch{items: items, careful: careful, sends: make([]*send, 0, len(items)), fresh: make([]*send, 0, len(items))}
 	seen := make(map[im.SendKey]*send, len(items))
 	for _, it := range items {
@@ -202,7 +202,7 @@ func (d *send) settle() {
 	}
 }
 
-func (s *strand) count(b *batch) {
+func (s *scribe) count(b *batch) {
 	names := [...]string{stored: "stored", duplicate: "duplicate", conflict: "conflict", parked: "parked_before"}
 	var n [len(names)]int
 	for _, d := range b.sends {
@@ -223,7 +223,7 @@ func (s *strand) count(b *batch) {
 }
 
 // crash asks the tests' hook whether to die here.
-func (s *strand) crash(step string) error {
+func (s *scribe) crash(step string) error {
 	if err := s.r.step(step); err != nil {
 		return &endedError{err}
 	}

@@ -469,8 +469,8 @@ func TestStall_LeavesTheGroupAndReturnsWhenTheStoreAnswers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- r.serve(ctx, func(ctx context.Context) error {
-			r.work(ctx, l.join())
+		ended <- share(ctx, r, func(ctx context.Context) error {
+			r.assign(ctx, l.join())
 			left <- struct{}{}
 			return nil
 		})
@@ -491,8 +491,8 @@ func TestStall_LeavesTheGroupAndReturnsWhenTheStoreAnswers(t *testing.T) {
 
 func TestConfig_NamesTheBadField(t *testing.T) {
 	for field, cfg := range map[string]Config{
-		"jobs.pool": {Pool: -1}, "jobs.batch": {Batch: 100_000}, "jobs.window_bytes": {WindowBytes: 1},
-		"jobs.drain_timeout": {DrainTimeout: time.Hour}, "jobs.backoff_max": {BackoffMin: time.Second, BackoffMax: time.Millisecond},
+		"jobs.realtime.size": {Realtime: PoolConfig{Size: -1}}, "jobs.retry.batch": {Retry: PoolConfig{Batch: 100_000}}, "jobs.window_bytes": {WindowBytes: 1},
+		"jobs.drain_timeout": {DrainTimeout: time.Hour}, "jobs.dead.backoff_max": {Dead: PoolConfig{BackoffMin: time.Second, BackoffMax: time.Millisecond}},
 	} {
 		if err := cfg.Validate(); err == nil || !strings.HasPrefix(err.Error(), field+":") {
 			t.Errorf("%s: got %v", field, err)

@@ -68,7 +68,7 @@ func (m *move) peer() im.UserID {
 // and receipts, clamped to the end of the conversation; read implies delivered. What
 // moves nothing is left out; a strand that does not know a cursor counts it as moved,
 // since to say so again is harmless.
-func (s *strand) moves(ctx context.Context, b *batch) ([]move, error) {
+func (s *scribe) moves(ctx context.Context, b *batch) ([]move, error) {
 	var moves []move
 	at := make(map[memberKey]int)
 	raise := func(conv im.ConversationID, u im.UserID, delivered, read im.Seq, rc *receipt) {
@@ -126,7 +126,7 @@ func (s *strand) moves(ctx context.Context, b *batch) ([]move, error) {
 }
 
 // topOf is how far u can have come in a conversation; 0 where they are not in it.
-func (s *strand) topOf(ctx context.Context, conv im.ConversationID, u im.UserID) (im.Seq, error) {
+func (s *scribe) topOf(ctx context.Context, conv im.ConversationID, u im.UserID) (im.Seq, error) {
 	e, _ := s.ends.Get(conv)
 	switch {
 	case isChannel(conv):
@@ -138,7 +138,7 @@ func (s *strand) topOf(ctx context.Context, conv im.ConversationID, u im.UserID)
 }
 
 // told remembers moves once everybody has been told.
-func (s *strand) told(moves []move) {
+func (s *scribe) told(moves []move) {
 	for i := range moves {
 		m := &moves[i]
 		key := memberKey{m.Conversation, m.User}

@@ -56,7 +56,7 @@ func (a *authors) within(who []im.UserID, after, upTo im.Seq, but im.UserID) []i
 
 // topInRoom is topOf for a channel. Who is not in it may have left since their receipt
 // was accepted, which holds up to there: the table says.
-func (s *strand) topInRoom(ctx context.Context, conv im.ConversationID, u im.UserID, last im.Seq) (im.Seq, error) {
+func (s *scribe) topInRoom(ctx context.Context, conv im.ConversationID, u im.UserID, last im.Seq) (im.Seq, error) {
 	// Of a merged channel not all who have left are known, and each owner of the log must
 	// come to the same.
 	if r := s.rosterOf(conv); r.merged || r.sees(u, last) {
@@ -76,7 +76,7 @@ func (s *strand) topInRoom(ctx context.Context, conv im.ConversationID, u im.Use
 
 // toTell is who has said what m, as it now is, has come past since known. Nobody where
 // the channel is merged at read.
-func (s *strand) toTell(ctx context.Context, m *move, known im.CursorMove) []im.UserID {
+func (s *scribe) toTell(ctx context.Context, m *move, known im.CursorMove) []im.UserID {
 	if !isChannel(m.Conversation) {
 		return nil
 	}

@@ -121,7 +121,7 @@ func TestRosters_AreBoundedTogether(t *testing.T) {
 	r.deps.Projector, r.deps.Bus = nowhere{}, nowhere{}
 	p := &partition{r: r, src: &joined{l: newLogbook(w, 0)}, work: context.Background()}
 	p.moves.init()
-	s := newStrand(p)
+	s := newScribe(p)
 	for n := range 12 {
 		var tasks []im.Task
 		for c := range 6 {
@@ -135,9 +135,9 @@ func TestRosters_AreBoundedTogether(t *testing.T) {
 		l.append(tasks...)
 		var items []*item
 		for _, rec := range l.records {
-			items = append(items, newItem(rec))
+			items = append(items, newItem(rec, s.r.work))
 		}
-		if err := s.handle(t.Context(), items, false); err != nil {
+		if err := s.handle(t.Context(), items); err != nil {
 			t.Fatal(err)
 		}
 		sum := 0

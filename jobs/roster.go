@@ -111,7 +111,7 @@ func (e *absentError) Error() string {
 }
 
 // rosterOf is who is in a channel now; learnRosters has made it known.
-func (s *strand) rosterOf(c im.ConversationID) *roster {
+func (s *scribe) rosterOf(c im.ConversationID) *roster {
 	ch, ok := s.channels.Get(c)
 	if !ok {
 		panic("a channel whose roster was not learned")
@@ -120,7 +120,7 @@ func (s *strand) rosterOf(c im.ConversationID) *roster {
 }
 
 // keep remembers a channel's roster.
-func (s *strand) keep(c im.ConversationID, r *roster, stale bool) *channel {
+func (s *scribe) keep(c im.ConversationID, r *roster, stale bool) *channel {
 	ch, ok := s.channels.Get(c)
 	if ok {
 		s.held -= ch.cost()
@@ -135,7 +135,7 @@ func (s *strand) keep(c im.ConversationID, r *roster, stale bool) *channel {
 
 // trim forgets the channels used longest ago where they are too large together. It runs
 // between batches: what one needs must outlive it.
-func (s *strand) trim() {
+func (s *scribe) trim() {
 	for s.held > s.maxHeld && s.channels.Len() > 0 {
 		s.channels.RemoveOldest()
 	}
@@ -147,7 +147,7 @@ const rostersPerRead = 100
 // learnRosters makes the strand know who is in the channels. It comes after their ends
 // were read: a roster may be newer than the end, and then the insert meets a row, but
 // never older. What does not exist is an absentError.
-func (s *strand) learnRosters(ctx context.Context, convs []im.ConversationID) error {
+func (s *scribe) learnRosters(ctx context.Context, convs []im.ConversationID) error {
 	absent := make(map[im.ConversationID]bool)
 	for part := range slices.Chunk(convs, rostersPerRead) {
 		found, err := untilStore(ctx, s.r, "rosters", func(ctx context.Context) (map[im.ConversationID]im.Roster, error) {
@@ -174,7 +174,7 @@ func (s *strand) learnRosters(ctx context.Context, convs []im.ConversationID) er
 // enter gives a send to a channel its rosters before and from its place on, and says
 // what the table is to write with it. size is how many members the group of a JoinAll
 // has.
-func (s *strand) enter(d *send, r *roster, seq im.Seq, size int) *im.Membership {
+func (s *scribe) enter(d *send, r *roster, seq im.Seq, size int) *im.Membership {
 	d.room.was, d.room.now = r, r
 	if d.task.Membership == nil {
 		return nil
@@ -209,7 +209,7 @@ func cutAtJoinAll(todo []*send) (now, rest []*send, all *im.Membership) {
 }
 
 // groupSize is how many members a group has, where the answer may merge a channel.
-func (s *strand) groupSize(ctx context.Context, m *im.Membership) (int, error) {
+func (s *scribe) groupSize(ctx context.Context, m *im.Membership) (int, error) {
 	if m == nil || s.r.cfg.MergeAbove < 0 {
 		return 0, nil
 	}

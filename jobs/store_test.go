@@ -77,7 +77,7 @@ func openStore(t testing.TB, cfg storage.DBConfig) *storage.DB {
 }
 
 // onStore is a runner whose record is a real store, and whose Redis is the world's.
-func onStore(t testing.TB, cfg Config, w *world, db *storage.DB, cluster *queue.Cluster, steps func(string) error) *Runner {
+func onStore(t testing.TB, cfg Config, w *world, db *storage.DB, cluster *queue.Cluster, steps func(string) error) *Pool {
 	t.Helper()
 	r, err := NewRunner(cfg, Deps{
 		Queue: cluster, Archive: db, Nodes: db, Projector: nowhere{}, Sessions: w, Rooms: w, Bus: nowhere{}, Steps: steps,
@@ -86,7 +86,7 @@ func onStore(t testing.TB, cfg Config, w *world, db *storage.DB, cluster *queue.
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return r.pools[0]
 }
 
 // nowhere takes everything and keeps nothing.

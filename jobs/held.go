@@ -1,0 +1,62 @@
+package jobs
+
+import (
+	"container/heap"
+	"time"
+)
+
+// heldItems are records whose time has not come, the first of them in front. They are in
+// the window, and count there; nothing else waits for them.
+type heldItems []*item
+
+func (h heldItems) Len() int           { return len(h) }
+func (h heldItems) Less(i, j int) bool { return h[i].notBefore < h[j].notBefore }
+func (h heldItems) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *heldItems) Push(x any)        { *h = append(*h, x.(*item)) }
+func (h *heldItems) Pop() any {
+	last := len(*h) - 1
+	it := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return it
+}
+
+// hold keeps a record until its time. p.mu is held.
+func (p *partition) hold(it *item, now int64) {
+	heap.Push(&p.held, it)
+	if p.held[0] == it {
+		p.wakeHeld(now)
+	}
+}
+
+// wakeHeld sets the timer for the first record that is held. p.mu is held.
+func (p *partition) wakeHeld(now int64) {
+	wait := time.Duration(max(p.held[0].notBefore-now, 0)) * time.Millisecond
+	if p.release == nil {
+		p.release = time.AfterFunc(wait, p.unhold)
+		return
+	}
+	p.release.Reset(wait)
+}
+
+// unhold gives the records whose time has come to their strands. What is held when the
+// taking ends is left to the next owner, like all that is not finished.
+func (p *partition) unhold() {
+	now := time.Now().UnixMilli()
+	var due []*item
+	p.mu.Lock()
+	for len(p.held) > 0 && p.held[0].notBefore <= now && !p.over {
+		due = append(due, heap.Pop(&p.held).(*item))
+	}
+	if len(p.held) > 0 && !p.over {
+		p.wakeHeld(now)
+	}
+	if len(due) > 0 && len(p.held)+len(due) == p.records {
+		p.progress = time.Now() // nothing was in hand until now
+	}
+	line := p.place(due, now)
+	p.mu.Unlock()
+	for _, s := range line {
+		p.r.enqueue(s)
+	}
+}

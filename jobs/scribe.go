@@ -1,0 +1,143 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// scribes are what the realtime lane does with its records: each strand has one.
+type scribes Pool
+
+func (w *scribes) newWorker(p *partition) worker { return newScribe(p) }
+
+func (w *scribes) attend(context.Context, *partition) {}
+
+func (w *scribes) accepts(t *im.Task) error {
+	if lane := t.Lane(); lane != im.LaneRealtime {
+		return fmt.Errorf("%w: a task of lane %s", im.ErrUnstorable, lane)
+	}
+	return storable(t)
+}
+
+// ending is what a strand remembers of a conversation: its end, and whose it is, where it
+// is a one-to-one.
+type ending struct {
+	last      im.LastRef
+	low, high im.UserID
+}
+
+// memberKey is one user in one conversation.
+type memberKey struct {
+	conv im.ConversationID
+	user im.UserID
+}
+
+// scribe stores, projects and pushes what its strand is given. What it remembers lives as
+// long as the strand, so a rebalance forgets everything.
+type scribe struct {
+	p *partition
+	r *Pool
+
+	ends    *simplelru.LRU[im.ConversationID, ending]
+	cursors *simplelru.LRU[memberKey, im.CursorMove] // as far as told; absent: unknown
+
+	// channels are of conversations in ends, and go with them: who reads an end anew must
+	// read the roster after it.
+	channels      *simplelru.LRU[im.ConversationID, *channel]
+	held, maxHeld int // their cost together
+	size          int // of ends
+}
+
+func newScribe(p *partition) *scribe {
+	set := p.r.set()
+	size := max(p.r.cfg.Lasts/set.Strands, 2*set.Batch)
+	s := &scribe{p: p, r: p.r, size: size, maxHeld: p.r.cfg.RosterMembers / set.Strands}
+	// They fail for size <= 0 only.
+	s.cursors, _ = simplelru.NewLRU[memberKey, im.CursorMove](2*size, nil)
+	s.channels, _ = simplelru.NewLRU(size, func(_ im.ConversationID, ch *channel) { s.held -= ch.cost() })
+	s.ends, _ = simplelru.NewLRU(size, func(c im.ConversationID, _ ending) {
+		if isChannel(c) {
+			s.channels.Remove(c)
+		}
+	})
+	return s
+}
+
+// handle stores or parks each record of a batch.
+func (s *scribe) handle(ctx context.Context, items []*item) error {
+	if need := 2 * len(items); need > s.size { // a batch must fit, whatever the operator has made of it
+		s.size = need
+		s.ends.Resize(need)
+		s.cursors.Resize(2 * need)
+		s.channels.Resize(need)
+	}
+	return s.attempt(ctx, items, false)
+}
+
+// attempt works on a batch until each of its records is stored or parked. It fails only
+// where the assignment has ended.
+func (s *scribe) attempt(ctx context.Context, items []*item, split bool) error {
+	attempts := s.r.set().Attempts
+	if split && len(items) > 1 {
+		attempts = min(attempts, 2) // the whole was tried often; one alone is again, before it is given up
+	}
+	careful := split || items[0].record.Offset < s.p.src.Horizon()
+	for try := 1; ; try++ {
+		err := s.guarded(ctx, items, careful)
+		if err == nil {
+			return nil
+		}
+		s.forget(items)
+		var ended *endedError
+		if ctx.Err() != nil || errors.As(err, &ended) {
+			return err
+		}
+		if !errors.Is(err, im.ErrUnstorable) && try < attempts {
+			careful = true
+			if err := s.r.backoff(ctx, "batch", try-1, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(items) == 1 {
+			return s.giveUp(ctx, items[0], err)
+		}
+		s.r.log.Warn("splitting a batch to find what cannot be stored", "partition", s.p.src.Place().Partition, "records", len(items), "err", err)
+		half := len(items) / 2
+		if err := s.attempt(ctx, items[:half], true); err != nil {
+			return err
+		}
+		return s.attempt(ctx, items[half:], true)
+	}
+}
+
+// guarded is process; a bug that panics becomes an error, so that it stops one record
+// instead of the process.
+func (s *scribe) guarded(ctx context.Context, items []*item, careful bool) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+			s.r.log.Error("a batch panicked", "err", err, "stack", string(debug.Stack()))
+		}
+	}()
+	return s.process(ctx, items, careful)
+}
+
+// forget drops what the strand remembers of the batch's conversations: after an error
+// it may be wrong.
+func (s *scribe) forget(items []*item) {
+	for _, it := range items {
+		s.ends.Remove(it.task.Conversation)
+	}
+}
+
+// endedError is the tests' crash at a step.
+type endedError struct{ cause error }
+
+func (e *endedError) Error() string { return "ended at a step: " + e.cause.Error() }

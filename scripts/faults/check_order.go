@@ -29,8 +29,10 @@ func (v verdict) sights(r *record, truths map[im.ConversationID]*truth) {
 		case !g.same(*m):
 			v.add("fork", "%s was shown as %+v and is %+v", g.where(), g.shown, *m)
 		}
-		if !slices.ContainsFunc(t.seen(g.user), func(p span) bool { return p.holds(g.seq) }) {
-			v.add("leak", "%s: they may see %v", g.where(), t.seen(g.user))
+		// Where one's own message is, one is told also above one's leave notice: it was
+		// accepted before.
+		if g.manner != placed && !slices.ContainsFunc(t.seen(g.user), func(p span) bool { return p.holds(g.seq) }) {
+			v.add("leak", "%s (manner %d): they may see %v", g.where(), g.manner, t.seen(g.user))
 		}
 		if g.manner == pushed {
 			s := stream{g.conn, g.conv}

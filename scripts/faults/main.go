@@ -20,6 +20,8 @@ type flags struct {
 	run        string
 	quick      bool
 	list       bool
+	teeth      bool
+	tooth      string
 	keep       bool
 	injections int
 	rate       float64
@@ -31,6 +33,8 @@ func main() {
 	flag.StringVar(&f.run, "run", "", "faults to inject, by name: F1,F6; default all")
 	flag.BoolVar(&f.quick, "quick", false, "the few that CI runs, a few injections of each, on a small load")
 	flag.BoolVar(&f.list, "list", false, "list the faults")
+	flag.BoolVar(&f.teeth, "teeth", false, "run seeded bugs instead of the engine as it is: each must be found")
+	flag.StringVar(&f.tooth, "tooth", "", "of the seeded bugs, only these")
 	flag.BoolVar(&f.keep, "keep", false, "keep the folder with the logs")
 	flag.IntVar(&f.injections, "injections", 0, "how often each fault is injected; default as the fault says")
 	flag.Float64Var(&f.rate, "rate", 0, "messages a second; default 150, quick 60")
@@ -60,18 +64,27 @@ func (f *flags) chosen() (all []fault, err error) {
 		return all, nil
 	}
 	for name := range strings.SplitSeq(f.run, ",") {
-		i := slices.IndexFunc(known, func(x fault) bool { return x.name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("no fault is called %q; -list names them", name)
+		x, err := named(name)
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, known[i])
+		all = append(all, x)
 	}
 	return all, nil
 }
 
+func named(name string) (fault, error) {
+	for _, x := range slices.Concat(faults...) {
+		if x.name == name {
+			return x, nil
+		}
+	}
+	return fault{}, fmt.Errorf("no fault is called %q; -list names them", name)
+}
+
 func (f *flags) plan() (plan, map[string]string) {
 	p, more := plan{size: whole, injections: f.injections, least: time.Duration(f.seconds) * time.Second}, map[string]string(nil)
-	if f.quick {
+	if f.quick || f.teeth {
 		p.size, p.quick, more = quick, true, quicker
 	}
 	if f.rate > 0 {
@@ -116,6 +129,9 @@ func (f *flags) main(ctx context.Context) (failed bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, c.end()) }()
+	if f.teeth {
+		return f.bites(ctx, root, dir, c, p)
+	}
 	if err := c.run(ctx); err != nil {
 		return false, err
 	}

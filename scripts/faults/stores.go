@@ -172,6 +172,20 @@ func foreign() (env []string) {
 	return env
 }
 
+// exec runs a statement in our database.
+func (s *stores) exec(ctx context.Context, statement string) error {
+	conn, err := s.admin.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "USE "+database); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, statement)
+	return err
+}
+
 // lock keeps everybody from inserting into some conversations until the returned function
 // is called.
 func (s *stores) lock(ctx context.Context, convs []*conv) (unlock func() error, err error) {

@@ -70,10 +70,16 @@ func (a *App) openJobs(context.Context) (err error) {
 	if !a.cfg.Plays(configs.RoleJobs) {
 		return nil
 	}
+	producers := make(map[im.Lane]jobs.Producer)
+	for _, lane := range []im.Lane{im.LaneRealtime, im.LaneDelay, im.LaneRetry, im.LaneDead} {
+		p := queue.NewProducer(a.cluster, lane)
+		a.closers = append(a.closers, func() error { p.Close(); return nil }) // when the workers have ended
+		producers[lane] = p
+	}
 	routes := storage.NewRoutes(a.redis)
 	a.runner, err = jobs.NewRunner(a.cfg.Jobs, jobs.Deps{
 		Queue: a.cluster, Archive: a.db, Nodes: a.db, Projector: storage.NewProjector(a.redis),
-		Sessions: routes, Rooms: routes, Bus: storage.NewBus(a.redis),
+		Sessions: routes, Rooms: routes, Bus: storage.NewBus(a.redis), Producers: producers,
 		Log: a.log.With("part", "jobs"), Metrics: a.reg, Steps: a.steps,
 	})
 	return err

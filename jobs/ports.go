@@ -125,3 +125,15 @@ type Producer interface {
 	// 5 s, with nil when the log has it.
 	Produce(t im.Task, done func(error))
 }
+
+// PoolBook is what operators have set of pools, and where pools say how they are.
+// storage.Pools implements it.
+type PoolBook interface {
+	// PoolPatches are what is set for this process, by lane: for all processes, overlaid by
+	// what is set for it alone. im.ErrStore while MySQL is away: the last known stands.
+	PoolPatches(ctx context.Context, process string) (map[im.Lane]im.PoolPatch, error)
+	// ReportPools shows this process's pools to the others for 10 s. Best effort.
+	ReportPools(ctx context.Context, reports []im.PoolReport) error
+	// ForgetProcess removes its reports and what is set for it alone.
+	ForgetProcess(ctx context.Context, process string) error
+}

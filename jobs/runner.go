@@ -23,8 +23,14 @@ type Deps struct {
 	Sessions  Sessions
 	Rooms     Rooms
 	Bus       Bus
-	Log       *slog.Logger
-	Metrics   prometheus.Registerer
+	// Producers are of every lane; nil in tests of realtime, which produces nothing.
+	Producers map[im.Lane]Producer
+	// Process names this life of this process to operators; Pools is what they have set. Nil:
+	// nobody looks.
+	Process string
+	Pools   PoolBook
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
 	// Now is the clock of message IDs and stored_at; nil: time.Now.
 	Now func() time.Time
 	// Steps, where set, is told of each step between two effects of a batch (insert,
@@ -67,13 +73,26 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 	r.ids = newNodeIDs(deps.Nodes, r.cfg.NodeLease, r.deps.Now, r.log, r.m)
 	r.cache = &breaker{open: r.cfg.CacheBreak}
 	r.told = &breaker{open: r.cfg.CacheBreak}
-	realtime, err := newPool(r, im.LaneRealtime)
-	if err != nil {
-		return nil, err
+	for _, lane := range lanes {
+		p, err := newPool(r, lane)
+		if err != nil {
+			return nil, err
+		}
+		if p.work = p.laneWork(); p.work != nil {
+			r.pools = append(r.pools, p)
+		}
 	}
-	realtime.work = (*scribes)(realtime)
-	r.pools = append(r.pools, realtime)
 	return r, nil
+}
+
+// laneWork is what the pool does with its records; nil for a lane that this process has
+// nothing to do in.
+func (p *Pool) laneWork() laneWork {
+	switch p.lane {
+	case im.LaneRealtime:
+		return (*scribes)(p)
+	}
+	return nil
 }
 
 // Run works until ctx ends, then finishes what it has taken, commits, leaves the

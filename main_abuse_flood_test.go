@@ -170,8 +170,9 @@ func (v *victim) p99(since time.Time) (took time.Duration, of int) {
 
 // usage is what the process holds.
 type usage struct {
-	rss, sys, heap int64 // bytes: resident, taken from the system by Go, in use
-	files          int
+	rss, sys int64 // bytes: resident, taken from the system by Go
+	files    int
+	cpu      float64 // seconds
 }
 
 func (v *victim) usage() (u usage) {
@@ -192,11 +193,11 @@ func (v *victim) usage() (u usage) {
 		v.t.Fatal(err)
 	}
 	u.files = len(files)
-	bytes := func(name string) int64 {
+	number := func(name string) float64 {
 		f, _ := strconv.ParseFloat(metric("http://"+v.settings["admin.listen"], name), 64)
-		return int64(f)
+		return f
 	}
-	u.sys, u.heap = bytes("go_memstats_sys_bytes"), bytes("go_memstats_heap_alloc_bytes")
+	u.sys, u.cpu = int64(number("go_memstats_sys_bytes")), number("process_cpu_seconds_total")
 	return u
 }
 
@@ -222,17 +223,21 @@ func (v *victim) flood(name string, baseline time.Duration, attack func()) {
 	})
 	start := time.Now()
 	for again := true; again; again = abuse() && time.Since(start) < 5*time.Second {
+		round := time.Now()
 		attack()
+		if abuse() { // no faster than an address may connect
+			time.Sleep(time.Until(round.Add(500 * time.Millisecond)))
+		}
 	}
 	close(stop)
 	watching.Wait()
 	after := v.usage()
 	took, of := v.p99(start)
 	const mib = 1 << 20
-	v.t.Logf("%s: %.1f s; healthy p99 %.1f ms of %d (%.1f x baseline); RSS %+.1f MiB at most, %+.1f after (%.1f); from the system %+.1f; files %d -> %d -> %d",
+	v.t.Logf("%s: %.1f s; healthy p99 %.1f ms of %d (%.1f x baseline); RSS %+.1f MiB at most, %+.1f after (%.1f); from the system %+.1f; files %d -> %d -> %d; its CPU %.2f s",
 		name, time.Since(start).Seconds(), took.Seconds()*1000, of, took.Seconds()/baseline.Seconds(),
 		float64(max(peak.rss, after.rss)-before.rss)/mib, float64(after.rss-before.rss)/mib, float64(after.rss)/mib,
-		float64(max(peak.sys, after.sys)-before.sys)/mib, before.files, max(peak.files, after.files), after.files)
+		float64(max(peak.sys, after.sys)-before.sys)/mib, before.files, max(peak.files, after.files), after.files, after.cpu-before.cpu)
 	if grown := max(peak.sys, after.sys) - before.sys; grown > 128*mib { // ten times what any flood is seen to take
 		v.t.Errorf("%s: the process took %d MiB", name, grown/mib)
 	}
@@ -453,7 +458,7 @@ func TestFlood_HealthyDoNotNotice(t *testing.T) {
 		}), "1009", 100)
 		all.Wait()
 	})
-	v.flood(fmt.Sprint("slow writers, ", writers, " sessions; 200 slow, 50 endless and 50 long handshakes"), baseline, func() {
+	v.flood(fmt.Sprint("slow writers, ", writers, " sessions; 200 slow, 50 endless, 50 long handshakes, 50 silent behind them"), baseline, func() {
 		var hands sync.WaitGroup
 		hands.Go(func() { v.slowHandshakes() })
 		expect(t, "slow writers", v.swarm(writers, 800, tokens, func(_ int, a *attacker) string {
@@ -594,7 +599,7 @@ func (d *device) last(conv im.ConversationID) im.Seq {
 // slowHandshakes are those that never end, by their slowness, their length or their
 // number of lines; each ends the way its row says.
 func (v *victim) slowHandshakes() {
-	var slow, endless, long tally
+	var slow, endless, long, silent tally
 	var all sync.WaitGroup
 	try := func(n int, c *tally, send func(nc net.Conn)) {
 		for i := range n {
@@ -625,7 +630,24 @@ func (v *victim) slowHandshakes() {
 	})
 	try(50, &endless, func(nc net.Conn) { _, _ = io.WriteString(nc, handshake("x")+"X: "+strings.Repeat("x", 1<<20)) })
 	try(50, &long, func(nc net.Conn) { _, _ = io.WriteString(nc, handshake("x")+strings.Repeat("X: y\r\n", 10_000)) })
+	for i := range 50 { // and who says nothing behind a good one
+		all.Go(func() {
+			a, err := v.attacker(2200 + i)
+			if err != nil {
+				silent.add(err.Error())
+				return
+			}
+			defer a.nc.Close()
+			if status, err := a.upgrade("x"); status != http.StatusSwitchingProtocols {
+				silent.add(fmt.Sprint("handshake ", status, err))
+				return
+			}
+			code, reason, _ := a.close()
+			silent.add(fmt.Sprint(code, reason))
+		})
+	}
 	all.Wait()
+	expect(v.t, "silence", silent.ends, "4408auth_timeout", 50)
 	expect(v.t, "slow handshakes", slow.ends, "408", 200)
 	expect(v.t, "endless lines", endless.ends, "431", 50)
 	expect(v.t, "10,000 headers", long.ends, "431", 50)

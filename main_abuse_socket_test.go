@@ -396,16 +396,3 @@ func TestAbuse_HalfOpenIsOffline(t *testing.T) {
 		t.Errorf("he was shown %v", last)
 	}
 }
-
-// Who says nothing after the handshake is closed with 4408 and is not to come back
-// unchanged; nothing is lost where the first message is only slow.
-func TestAbuse_SilenceBeforeAuthIsClosed(t *testing.T) {
-	t.Parallel()
-	e := startEngine(t, devtest.Start(t), shipped)
-	at := time.Now()
-	w := dialWireFrom(t, address(1), e.socket)
-	if code, reason := w.ends(); code != protocol.CloseAuthTimeout {
-		t.Errorf("closed with %d %s", code, reason)
-	}
-	t.Logf("closed %.1f s after", time.Since(at).Seconds())
-}

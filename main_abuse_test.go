@@ -39,7 +39,7 @@ import (
 //	half-open                           TestAbuse_HalfOpenIsOffline; connector TestSilence_OfTheDefaultsIsUnderAMinute
 //	10,000 connects in a second         TestFlood_HealthyDoNotNotice; connector TestAdmission, TestBurst_LeavesNoDescriptorBehind
 //	compression, Origin, token in URL   TestAbuse_HandshakesAreJudged; connector TestUpgrade, TestClientIP
-//	before auth, as another user        TestInput_BadConnectsAreClosed, TestInput_BadFramesAreAnsweredOrClosed
+//	before auth, as another user        TestFlood_HealthyDoNotNotice (silence), TestInput_BadConnectsAreClosed, TestInput_BadFramesAreAnsweredOrClosed
 //	expiry, revocation, password, ban   TestAccounts_{ExpiryClosesTheSocketUnlessRefreshed,RevocationClosesSockets},
 //	                                    TestRevocation_EndsSocketsThoughTheKickIsLost, TestAbuse_RevokedTokensStayRevoked
 //

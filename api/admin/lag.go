@@ -20,7 +20,7 @@ type PartitionLag struct {
 	Records   int64   `json:"records"` // that wait
 	AgeMS     int64   `json:"age_ms"`  // of the oldest of them
 	Owner     string  `json:"owner,omitempty"`
-	State     string  `json:"state"` // ok, missing, stopped
+	State     string  `json:"state"` // ok, missing, stopped, unknown
 }
 
 // Lag is the answer of GET /v1/admin/lag.
@@ -50,6 +50,8 @@ func lagState(p *im.PartitionLag) string {
 	switch {
 	case p.Stopped:
 		return "stopped"
+	case p.Unknown:
+		return "unknown"
 	case p.Missing:
 		return "missing"
 	}

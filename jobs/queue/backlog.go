@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -24,15 +25,13 @@ type Backlog struct {
 	seen atomic.Pointer[backlogView]
 }
 
-// backlogView is one look.
-type backlogView struct {
-	at    time.Time
-	parts []backlogPart
-}
+// backlogView is what is known.
+type backlogView struct{ parts []backlogPart }
 
 type backlogPart struct {
 	Position
-	read    int64 // Oldest is the time of the record here; -1: bounded, not read
+	at      time.Time // of the look; zero: there was none
+	read    int64     // Oldest is the time of the record here; -1: bounded, not read
 	missing bool
 	stopped bool // missing twice in a row: a new leader may not know its end at once
 }
@@ -70,23 +69,32 @@ func (b *Backlog) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, backlogEvery)
 	defer cancel()
 	now := time.Now()
-	all, err := b.c.positions(ctx, b.lane)
+	all, err := b.c.somePositions(ctx, b.lane)
 	if err != nil {
 		return err
 	}
-	before := b.seen.Load()
-	v := &backlogView{at: now, parts: make([]backlogPart, len(all))}
+	v, before := &backlogView{parts: make([]backlogPart, len(all))}, b.seen.Load()
+	if before == nil {
+		before = &backlogView{parts: make([]backlogPart, len(all))}
+	}
 	var records int64
 	var oldest time.Duration
+	var unknown []error
 	for i := range all {
-		p := &v.parts[i]
-		*p = backlogPart{Position: all[i], read: -1, missing: all[i].Missing()}
-		if err := b.date(ctx, p, before); err != nil {
-			return err
+		p, was := &v.parts[i], &before.parts[i]
+		*p = backlogPart{Position: all[i], at: now, read: -1, missing: all[i].Missing()}
+		err := p.err
+		if err == nil {
+			err = b.date(ctx, p, was)
 		}
-		if before != nil && p.missing && before.parts[i].missing {
+		if err != nil { // what was known of it stands for its time
+			*p = *was
+			unknown = append(unknown, err)
+			continue
+		}
+		if p.missing && was.missing {
 			p.stopped = true
-			if !before.parts[i].stopped {
+			if !was.stopped {
 				b.c.log.Error("records are missing from the log: what is sent there is refused until an operator resumes it",
 					"lane", b.lane, "partition", i, "committed", p.Committed, "start", p.Start, "end", p.End)
 			}
@@ -99,26 +107,24 @@ func (b *Backlog) look(ctx context.Context) error {
 	b.seen.Store(v)
 	b.c.m.backlogRecords.WithLabelValues(string(b.lane)).Set(float64(records))
 	b.c.m.backlogAge.WithLabelValues(string(b.lane)).Set(oldest.Seconds())
-	return nil
+	return errors.Join(unknown...)
 }
 
 // date finds the time of the oldest record that waits. What was not there at the last
 // look came after it: a partition whose workers keep up is never read.
-func (b *Backlog) date(ctx context.Context, p *backlogPart, before *backlogView) (err error) {
+func (b *Backlog) date(ctx context.Context, p, was *backlogPart) (err error) {
 	if p.Records() == 0 {
 		return nil
 	}
 	next := max(p.Committed, p.Start)
-	if before != nil {
-		was := &before.parts[p.Partition]
-		switch {
-		case next >= was.End && time.Since(before.at) < 2*backlogEvery:
-			p.Oldest = before.at
-			return nil
-		case next == was.read: // it has not moved
-			p.Oldest, p.read = was.Oldest, was.read
-			return nil
-		}
+	switch {
+	case was.at.IsZero():
+	case next >= was.End && p.at.Sub(was.at) < 2*backlogEvery:
+		p.Oldest = was.at
+		return nil
+	case next == was.read: // it has not moved
+		p.Oldest, p.read = was.Oldest, was.read
+		return nil
 	}
 	p.Oldest, err = b.c.produced(ctx, b.lane, p.Partition, next)
 	p.read = next
@@ -154,7 +160,7 @@ func (b *Backlog) Least() (least im.Backlog) {
 func (v *backlogView) of(partition int) im.Backlog {
 	p := &v.parts[partition]
 	now := time.Now()
-	if now.Sub(v.at) > backlogKnown {
+	if now.Sub(p.at) > backlogKnown {
 		return im.Backlog{}
 	}
 	l := im.Backlog{Records: p.Records(), Stopped: p.stopped}

@@ -285,46 +285,6 @@ func TestConsumer_APartitionWithoutItsLeaderHoldsUpNoOther(t *testing.T) {
 	seen.await(t, "both", func(g []im.Task) bool { return len(g) == 2 })
 }
 
-func TestConsumer_MissingRecordsStopThePartition(t *testing.T) {
-	brokers(t, func(t *testing.T, addrs []string) {
-		cfg := quick(addrs)
-		cfg.Partitions = 1
-		c := cluster(t, cfg)
-		p := NewProducer(c, im.LaneRealtime)
-		t.Cleanup(p.Close)
-		_ = produceAll(p, []im.Task{send("d1-2", 1), send("d1-2", 2), send("d1-2", 3)})
-		// The group stands past the end, as after a broker that lost its disk.
-		client := &kafka.Client{Addr: c.client.Addr, Transport: c.transport}
-		seen := newCollector()
-		stop := run(t, NewConsumer(c, im.LaneRealtime, seen.handle))
-		seen.await(t, "three tasks", func(g []im.Task) bool { return len(g) == 3 })
-		stop()
-		res, err := client.OffsetCommit(t.Context(), &kafka.OffsetCommitRequest{
-			GroupID: cfg.GroupPrefix + string(im.LaneRealtime), GenerationID: -1,
-			Topics: map[string][]kafka.OffsetCommit{c.Topic(im.LaneRealtime): {{Partition: 0, Offset: 50}}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, parts := range res.Topics {
-			for _, part := range parts {
-				if part.Error != nil {
-					t.Fatal(part.Error)
-				}
-			}
-		}
-		stopped := make(chan error, 8)
-		run(t, NewConsumer(c, im.LaneRealtime, func(ctx context.Context, a *Assignment) {
-			_, err := a.Fetch(ctx)
-			stopped <- err
-			<-ctx.Done()
-		}))
-		if err := <-stopped; !errors.Is(err, ErrMissing) {
-			t.Fatalf("got %v", err)
-		}
-	})
-}
-
 func TestCluster_AnotherPartitionCountIsRefused(t *testing.T) {
 	brokers(t, func(t *testing.T, addrs []string) {
 		cfg := quick(addrs)

@@ -19,6 +19,8 @@ type Position struct {
 	Committed  int64 // the next to be done; -1 where nothing was ever committed
 	// Oldest is when the record at Committed was produced; zero where nothing waits.
 	Oldest time.Time
+	// err says why neither Start nor End is known: mostly that nobody leads the partition.
+	err error
 }
 
 // Records is how many wait.
@@ -27,12 +29,26 @@ func (p *Position) Records() int64 { return max(p.End-max(p.Committed, p.Start),
 // Missing says that records are gone which were not done, or that some are done which
 // the log does not have: no consumer goes on from here ([Q4]).
 func (p *Position) Missing() bool {
+	if p.err != nil {
+		return false
+	}
 	return p.Committed < 0 && p.Start > 0 || p.Committed >= 0 && (p.Committed < p.Start || p.Committed > p.End)
 }
 
-// positions asks Kafka where a lane's group stands in each pinned partition. Oldest is
-// not filled.
+// positions asks Kafka where a lane's group stands in each pinned partition, and fails
+// where one of them is not known. Oldest is not filled.
 func (c *Cluster) positions(ctx context.Context, lane im.Lane) ([]Position, error) {
+	all, err := c.somePositions(ctx, lane)
+	for i := range all {
+		if all[i].err != nil {
+			return nil, all[i].err
+		}
+	}
+	return all, err
+}
+
+// somePositions is positions as far as they are known.
+func (c *Cluster) somePositions(ctx context.Context, lane im.Lane) ([]Position, error) {
 	topic, n := c.Topic(lane), c.cfg.Partitions
 	partitions, offsets := make([]int, n), make([]kafka.OffsetRequest, 0, 2*n)
 	for i := range n {
@@ -46,6 +62,9 @@ func (c *Cluster) positions(ctx context.Context, lane im.Lane) ([]Position, erro
 	if err == nil {
 		err = committed.Error
 	}
+	if errors.Is(err, kafka.GroupIdNotFound) { // nobody has joined it yet
+		committed, err = &kafka.OffsetFetchResponse{}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("committed offsets of %s: %w", lane, err)
 	}
@@ -53,25 +72,19 @@ func (c *Cluster) positions(ctx context.Context, lane im.Lane) ([]Position, erro
 	if err != nil {
 		return nil, fmt.Errorf("offsets of %s: %w", topic, err)
 	}
-	all, seen := make([]Position, n), 0
+	all := make([]Position, n)
 	for i := range all {
-		all[i] = Position{Partition: i, Committed: -1}
-	}
-	for _, p := range committed.Topics[topic] {
-		if p.Error != nil {
-			return nil, fmt.Errorf("committed offset of %s/%d: %w", topic, p.Partition, p.Error)
-		}
-		all[p.Partition].Committed = p.CommittedOffset
+		all[i] = Position{Partition: i, Committed: -1, err: fmt.Errorf("offsets of %s/%d: not in the answer", topic, i)}
 	}
 	for _, p := range log.Topics[topic] {
-		if p.Error != nil {
-			return nil, fmt.Errorf("offsets of %s/%d: %w", topic, p.Partition, p.Error)
+		at := &all[p.Partition]
+		if at.err = p.Error; p.Error == nil {
+			at.Start, at.End = p.FirstOffset, p.LastOffset
 		}
-		all[p.Partition].Start, all[p.Partition].End = p.FirstOffset, p.LastOffset
-		seen++
 	}
-	if seen < n {
-		return nil, fmt.Errorf("offsets of %s: %d of %d partitions", topic, seen, n)
+	for _, p := range committed.Topics[topic] {
+		at := &all[p.Partition]
+		at.Committed, at.err = p.CommittedOffset, errors.Join(at.err, p.Error)
 	}
 	return all, nil
 }
@@ -120,7 +133,7 @@ func (c *Cluster) owners(ctx context.Context, lane im.Lane) (map[int]string, err
 	}
 	owners := make(map[int]string)
 	for _, g := range res.Groups {
-		if g.Error != nil {
+		if g.Error != nil && !errors.Is(g.Error, kafka.GroupIdNotFound) {
 			return nil, fmt.Errorf("members of %s: %w", group, g.Error)
 		}
 		for _, m := range g.Members {

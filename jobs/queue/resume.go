@@ -152,7 +152,7 @@ func (c *Cluster) Lag(ctx context.Context) ([]im.PartitionLag, error) {
 }
 
 func (c *Cluster) laneLag(ctx context.Context, lane im.Lane) ([]im.PartitionLag, error) {
-	all, err := c.positions(ctx, lane)
+	all, err := c.somePositions(ctx, lane)
 	if err != nil {
 		return nil, err
 	}
@@ -167,12 +167,11 @@ func (c *Cluster) laneLag(ctx context.Context, lane im.Lane) ([]im.PartitionLag,
 		*row = im.PartitionLag{Lane: lane, Partition: i, Start: p.Start, Committed: p.Committed, End: p.End, Records: p.Records(),
 			Owner: owners[i], Missing: p.Missing(), Stopped: c.stops.at(Place{Topic: c.Topic(lane), Partition: i}) != nil}
 		if row.Records == 0 {
+			row.Unknown = p.err != nil
 			continue
 		}
 		oldest, err := c.produced(ctx, lane, i, max(p.Committed, p.Start))
-		if err != nil {
-			return nil, err
-		}
+		row.Unknown = err != nil
 		if !oldest.IsZero() {
 			row.Age = max(now.Sub(oldest), 0)
 		}

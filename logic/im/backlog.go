@@ -39,6 +39,7 @@ type PartitionLag struct {
 	Owner     string // as the broker knows the process; empty: nobody works on it
 	Missing   bool   // records that should be in the log are not
 	Stopped   bool   // it stands still in the process that was asked
+	Unknown   bool   // the rest: mostly nobody leads the partition
 }
 
 // Ends of a partition, as Kafka numbers them.

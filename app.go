@@ -35,18 +35,20 @@ type App struct {
 	log *slog.Logger
 	reg *prometheus.Registry
 
-	stack   *devstack.Stack // nil where every store has an address
-	db      *storage.DB
-	redis   *storage.Redis
-	cluster *queue.Cluster // nil in a process that is only a connector
-	service *logic.Service // nil without logic and api
-	auth    *logic.Auth
-	people  *logic.People
-	words   *logic.Words
+	stack     *devstack.Stack // nil where every store has an address
+	db        *storage.DB
+	redis     *storage.Redis
+	rebuilder *storage.Rebuilder // nil in a process that is only a connector
+	cluster   *queue.Cluster     // nil in a process that is only a connector
+	service   *logic.Service     // nil without logic and api
+	auth      *logic.Auth
+	people    *logic.People
+	words     *logic.Words
 
 	producer *queue.Producer
 	backlog  *queue.Backlog
 	runner   *jobs.Runner
+	auditor  *jobs.Auditor
 	steps    func(string) error // see jobs.Deps; tests only
 
 	connector *connector.Server
@@ -149,6 +151,7 @@ func (a *App) openStores(ctx context.Context) (err error) {
 		return nil
 	}
 	a.redis.WatchDoubts(a.db)
+	a.rebuilder = storage.NewRebuilder(a.redis, a.db, a.log.With("part", "storage"))
 	if a.cluster, err = queue.NewCluster(a.cfg.Queue, a.log.With("part", "queue"), a.reg); err != nil {
 		return err
 	}

@@ -77,10 +77,17 @@ func (a *App) openJobs(context.Context) (err error) {
 		producers[lane] = p
 	}
 	routes := storage.NewRoutes(a.redis)
-	a.runner, err = jobs.NewRunner(a.cfg.Jobs, jobs.Deps{
+	a.runner, err = jobs.NewRunner(a.cfg.Jobs.Config, jobs.Deps{
 		Queue: a.cluster, Archive: a.db, Nodes: a.db, Projector: storage.NewProjector(a.redis),
 		Sessions: routes, Rooms: routes, Bus: storage.NewBus(a.redis), Producers: producers,
 		Log: a.log.With("part", "jobs"), Metrics: a.reg, Steps: a.steps,
+	})
+	if err != nil {
+		return err
+	}
+	a.auditor, err = jobs.NewAuditor(a.cfg.Jobs.Audit, jobs.AuditDeps{
+		Users: storage.NewAuditor(a.rebuilder), Log: jobs.RealtimeLog{Cluster: a.cluster}, Stored: a.db,
+		Logger: a.log.With("part", "audit"), Metrics: a.reg,
 	})
 	return err
 }
@@ -143,6 +150,9 @@ func (a *App) openAdmin(context.Context) (err error) {
 	if a.cluster != nil {
 		deps.Logs = a.cluster
 	}
+	if a.rebuilder != nil {
+		deps.Rebuilds = a.rebuilder
+	}
 	if a.admin, err = admin.NewServer(a.cfg.Admin, deps); err != nil {
 		return err
 	}
@@ -174,7 +184,10 @@ func (a *App) openAdmin(context.Context) (err error) {
 		})
 	}
 	if a.runner != nil {
-		a.add("jobs", a.runner.Run)
+		a.add("jobs", a.runner.Run, a.auditor.Run)
+	}
+	if a.rebuilder != nil {
+		a.add("rebuilder", a.rebuilder.Run)
 	}
 	if a.cluster != nil {
 		a.add("log", a.cluster.Watch)

@@ -47,7 +47,7 @@ type Config struct {
 	Queue     queue.Config
 	Connector Connector
 	Logic     Logic
-	Jobs      jobs.Config
+	Jobs      Jobs
 	API       api.Config
 	Admin     admin.Config
 }
@@ -68,6 +68,12 @@ type Storage struct {
 type Connector struct {
 	connector.Config `mapstructure:",squash"`
 	Upstream         connector.GRPCUpstreamConfig
+}
+
+// Jobs is the workers, and who looks whether they did as promised.
+type Jobs struct {
+	jobs.Config `mapstructure:",squash"`
+	Audit       jobs.AuditConfig
 }
 
 // Logic is the deciding part with what it is asked by and what it holds against texts.
@@ -198,7 +204,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, c.API.Validate())
 	}
 	if c.Plays(RoleJobs) {
-		errs = append(errs, c.Jobs.Validate())
+		errs = append(errs, c.Jobs.Config.Validate(), c.Jobs.Audit.Validate())
 	}
 	if c.Bridge() {
 		errs = append(errs, c.Logic.GRPC.Validate())

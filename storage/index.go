@@ -205,7 +205,7 @@ func unpackAll(hash []string) (all map[im.ConversationID]im.ConversationState, o
 	all = make(map[im.ConversationID]im.ConversationState, len(hash)/2)
 	own = make(map[string]string, 2)
 	for ; len(hash) >= 2; hash = hash[2:] {
-		if hash[0] == fieldSeal || hash[0] == fieldVersion {
+		if hash[0] == fieldSeal || hash[0] == fieldVersion || hash[0] == fieldVoid {
 			own[hash[0]] = hash[1]
 			continue
 		}

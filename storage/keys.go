@@ -20,7 +20,7 @@ import (
 //	key                        type    member → score, or value                        bound               TTL     written by
 //	im:gen                     hash    token, identity of the server it was set under  2 fields            none¹   generation.go
 //	im:doubt                   string  who is acting on rows of doubt                  1                   900 ms  generation.go
-//	im:{u<uid>}:state          hash    conversation → packed numbers; ~seal, ~ver      conversations       none²   project.go, rebuild.go
+//	im:{u<uid>}:state          hash    conversation → packed numbers; ~seal, ~ver, ~void conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:convs          zset    conversation → last message ID; sealed          conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:vers           zset    conversation → user version; sealed             conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:settings       hash    conversation → packed settings; ~seal, ~open    conversations       none²   settings_index.go

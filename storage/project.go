@@ -107,8 +107,9 @@ func appendRaises(ctx context.Context, cmds []command, all []im.UserRaise) []com
 // sealing says what a raise completes; zero for writers.
 type sealing struct {
 	generation im.Generation
-	last       bool // the step after which all is there
-	offline    bool // with the offline lists
+	last       bool   // the step after which all is there
+	offline    bool   // with the offline lists
+	void       string // what voided returned before MySQL was read
 }
 
 // raise makes the script call for some of one user's conversations.
@@ -125,8 +126,8 @@ func raise(ctx context.Context, u im.UserID, convs []im.UserRaise, s sealing) *r
 			completes = "a"
 		}
 	}
-	args := make([]string, 4, 4+3*len(convs))
-	args[0], args[1], args[2], args[3] = string(s.generation), completes, whole, strconv.Itoa(offlineKeep)
+	args := make([]string, 5, 5+3*len(convs))
+	args[0], args[1], args[2], args[3], args[4] = string(s.generation), completes, whole, strconv.Itoa(offlineKeep), s.void
 	for i := range convs {
 		c := &convs[i]
 		args = append(args, string(c.State.Conversation), packState(c.State), packEntries(c.Offline))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/curlew-im/curlew/logic/im"
@@ -26,6 +27,9 @@ func (x *Index) rebuild(ctx context.Context, u im.UserID, gen im.Generation, off
 	_, err := x.shared(ctx, key, func(ctx context.Context) (any, error) {
 		start := time.Now()
 		err := x.rebuildUser(ctx, u, gen, offline)
+		for try := 1; errors.Is(err, errDropped) && try < trustTries; try++ {
+			err = x.rebuildUser(ctx, u, gen, offline)
+		}
 		x.redis.metrics.rebuild.Observe(time.Since(start).Seconds())
 		result := "ok"
 		if err != nil {
@@ -36,6 +40,24 @@ func (x *Index) rebuild(ctx context.Context, u im.UserID, gen im.Generation, off
 	})
 	return err
 }
+
+// errDropped says that a rebuild had read MySQL when what Redis said of the user was
+// dropped: what was written there meanwhile is in neither.
+var errDropped = fmt.Errorf("dropped meanwhile: %w", im.ErrCache)
+
+// voided is what a rebuild notes before it reads MySQL.
+func (x *Index) voided(ctx context.Context, u im.UserID) (string, error) {
+	ctx, done := x.redis.op(ctx, "voided")
+	defer done()
+	cmd := redis.NewStringCmd(ctx, "hget", stateKey(u), fieldVoid)
+	if err := x.redis.exec(ctx, cmd); err != nil {
+		return "", cacheError(err)
+	}
+	return cmd.Val(), nil
+}
+
+// dropped says that a step of a rebuild was refused for that.
+func dropped(cmd *redis.Cmd) bool { return errors.Is(cmd.Err(), redis.Nil) }
 
 // shared runs work once for all who ask for it at the same time. It has its own
 // deadline: the first caller going away must not fail the others.
@@ -63,6 +85,10 @@ func (x *Index) shared(ctx context.Context, key string, work func(ctx context.Co
 
 func (x *Index) rebuildUser(ctx context.Context, u im.UserID, gen im.Generation, offline bool) error {
 	began := time.Now()
+	void, err := x.voided(ctx, u)
+	if err != nil {
+		return fmt.Errorf("rebuild user %s: %w", u, err)
+	}
 	states, err := x.record.UserStates(ctx, u)
 	if err != nil {
 		return fmt.Errorf("rebuild user %s: %w", u, err)
@@ -84,7 +110,7 @@ func (x *Index) rebuildUser(ctx context.Context, u im.UserID, gen im.Generation,
 			return fmt.Errorf("rebuild offline index of user %s: %w", u, err)
 		}
 	}
-	if err := x.rebuildSettings(ctx, u, gen, began, states); err != nil {
+	if err := x.rebuildSettings(ctx, u, gen, began, void, states); err != nil {
 		return err
 	}
 	for first := 0; ; {
@@ -96,11 +122,14 @@ func (x *Index) rebuildUser(ctx context.Context, u im.UserID, gen im.Generation,
 		}
 		first += len(step)
 		last := first == len(states)
-		cmd := raise(ctx, u, step, sealing{generation: gen, last: last, offline: offline})
+		cmd := raise(ctx, u, step, sealing{generation: gen, last: last, offline: offline, void: void})
 		opCtx, done := x.redis.op(ctx, "rebuild")
 		err := x.redis.exec(opCtx, cmd)
 		done()
-		if err != nil {
+		switch {
+		case dropped(cmd):
+			return errDropped
+		case err != nil:
 			return fmt.Errorf("rebuild user %s: %w", u, cacheError(err))
 		}
 		if last {

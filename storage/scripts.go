@@ -13,6 +13,8 @@ var (
 	generationLua string
 	//go:embed lua/raise.lua
 	raiseLua string
+	//go:embed lua/drop.lua
+	dropLua string
 	//go:embed lua/end.lua
 	endLua string
 	//go:embed lua/changes.lua
@@ -41,6 +43,7 @@ var (
 var (
 	generationScript = redis.NewScript(generationLua)
 	raiseScript      = redis.NewScript(raiseLua)
+	dropScript       = redis.NewScript(dropLua)
 	endScript        = redis.NewScript(endLua)
 	changesScript    = redis.NewScript(changesLua)
 	offlineScript    = redis.NewScript(offlineLua)
@@ -53,7 +56,7 @@ var (
 	watchScript      = redis.NewScript(watchLua)
 	leaveScript      = redis.NewScript(leaveLua)
 
-	allScripts = []string{generationLua, raiseLua, endLua, changesLua, offlineLua, settingsLua, openLua,
+	allScripts = []string{generationLua, raiseLua, dropLua, endLua, changesLua, offlineLua, settingsLua, openLua,
 		uncountedLua, limitLua, registerLua, unregisterLua, watchLua, leaveLua}
 )
 

@@ -106,14 +106,15 @@ type settling struct {
 	note       string
 	generation im.Generation // to seal with, in the last step
 	began      time.Time     // the rebuild
+	void       string        // as of sealing
 }
 
 // mergeSettings makes the script call for some of one user's conversations.
 func mergeSettings(ctx context.Context, u im.UserID, convs []im.ConversationState, e settling) *redis.Cmd {
-	args := make([]string, 3, 3+2*len(convs))
-	args[0], args[1], args[2] = string(e.generation), e.note, "0"
+	args := make([]string, 4, 4+2*len(convs))
+	args[0], args[1], args[2], args[3] = string(e.generation), e.note, "0", "-"
 	if !e.began.IsZero() {
-		args[2] = milli(e.began)
+		args[2], args[3] = milli(e.began), e.void
 	}
 	for _, c := range convs {
 		args = append(args, string(c.Conversation), packSettings(c.Settings))
@@ -122,7 +123,7 @@ func mergeSettings(ctx context.Context, u im.UserID, convs []im.ConversationStat
 }
 
 // rebuildSettings completes a user's settings and seals them.
-func (x *Index) rebuildSettings(ctx context.Context, u im.UserID, gen im.Generation, began time.Time, states []im.ConversationState) error {
+func (x *Index) rebuildSettings(ctx context.Context, u im.UserID, gen im.Generation, began time.Time, void string, states []im.ConversationState) error {
 	var set []im.ConversationState
 	for _, s := range states {
 		if s.Settings.Version > 0 {
@@ -132,14 +133,18 @@ func (x *Index) rebuildSettings(ctx context.Context, u im.UserID, gen im.Generat
 	for last := false; !last; {
 		step := set[:min(len(set), raiseConvs)]
 		set = set[len(step):]
-		e := settling{began: began}
+		e := settling{began: began, void: void}
 		if last = len(set) == 0; last {
 			e.generation = gen
 		}
 		opCtx, done := x.redis.op(ctx, "rebuild_settings")
-		err := x.redis.exec(opCtx, mergeSettings(opCtx, u, step, e))
+		cmd := mergeSettings(opCtx, u, step, e)
+		err := x.redis.exec(opCtx, cmd)
 		done()
-		if err != nil {
+		switch {
+		case dropped(cmd):
+			return errDropped
+		case err != nil:
 			return fmt.Errorf("rebuild settings of user %s: %w", u, cacheError(err))
 		}
 	}

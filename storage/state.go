@@ -19,6 +19,7 @@ const (
 const (
 	fieldSeal    = "~seal"
 	fieldVersion = "~ver"
+	fieldVoid    = "~void" // set by lua/drop.lua until the next seal
 )
 
 // packState is a state as the hash keeps it: decimal numbers.

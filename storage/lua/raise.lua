@@ -8,9 +8,10 @@
 --          offline; writers "". In a rebuild of all, ARGV[3] is "a" in every step.
 -- ARGV[3]  "a": the offline entries given are all there are
 -- ARGV[4]  length of an offline list
--- ARGV[5…] for each conversation: its ID, 13 packed numbers (a channel: 15),
+-- ARGV[5]  in a rebuild, the field ~void of the state as it was before MySQL was read
+-- ARGV[6…] for each conversation: its ID, 13 packed numbers (a channel: 15),
 --          "id seq id seq …"
--- reply    the user's version
+-- reply    the user's version; nil from a rebuild begun before the last drop (drop.lua)
 --
 -- The offline lists' keys are made here, from KEYS[4] and so with its hash tag.
 -- Numbers are compared as decimal strings, longer is greater: Lua would print
@@ -20,7 +21,9 @@ local state, convs, vers, offline, merged = KEYS[1], KEYS[2], KEYS[3], KEYS[4], 
 local seal, completes, whole, keep = ARGV[1], ARGV[2], ARGV[3] == 'a', tonumber(ARGV[4])
 local pattern = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
 local wider = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
-local n = (#ARGV - 4) / 3
+local n = (#ARGV - 5) / 3
+
+if seal ~= '' and (call('HGET', state, '~void') or '') ~= ARGV[5] then return false end
 
 -- What was written before there were so many has fewer; the rest is zero.
 local function numbers(packed, channel)
@@ -113,7 +116,7 @@ local function derive(conv, now)
 end
 
 local ask = {'~ver'}
-for i = 1, n do ask[i + 1] = ARGV[2 + 3 * i] end
+for i = 1, n do ask[i + 1] = ARGV[3 + 3 * i] end
 local have = call('HMGET', state, unpack(ask))
 
 -- A lost version starts again above all that were: by the clock in microseconds,
@@ -128,12 +131,12 @@ end
 
 local fields, ranks, versions = {}, {}, {}
 for i = 1, n do
-  local conv, old = ARGV[2 + 3 * i], have[i + 1]
+  local conv, old = ARGV[3 + 3 * i], have[i + 1]
   local channel = byte(conv) == 99 -- c
-  local now = numbers(old or ARGV[3 + 3 * i], channel)
+  local now = numbers(old or ARGV[4 + 3 * i], channel)
   local moved, acked = not old, not old
   if old then
-    local new = numbers(ARGV[3 + 3 * i], channel)
+    local new = numbers(ARGV[4 + 3 * i], channel)
     for k = 1, #now do
       local v, w = new[k], now[k]
       if v ~= w and (#v > #w or (#v == #w and v > w)) then
@@ -158,7 +161,7 @@ for i = 1, n do
     ranks[#ranks + 1] = conv
   end
   if not channel then
-    index(conv, ARGV[4 + 3 * i], now, acked)
+    index(conv, ARGV[5 + 3 * i], now, acked)
   elseif moved or seal ~= '' then
     derive(conv, now)
   end
@@ -177,5 +180,6 @@ if completes ~= '' then
   setSeal(merged, '~' .. seal)
   if completes == 'a' then setSeal(offline, '~' .. seal) end
   call('HSET', state, '~seal', seal)
+  call('HDEL', state, '~void')
 end
 return version

@@ -5,18 +5,21 @@
 -- ARGV[2]  the writer's note to take away, or ""
 -- ARGV[3]  in a rebuild, when it began to read MySQL (Unix ms): notes whose time was
 --          over by then are done with; else 0
--- ARGV[4…] for each conversation: its ID, six packed numbers
--- reply    nothing
+-- ARGV[4]  in a rebuild, as ARGV[5] of raise.lua; else "-"
+-- ARGV[5…] for each conversation: its ID, six packed numbers
+-- reply    nothing; nil as of raise.lua
 local call, match = redis.call, string.match
 local state, settings, vers = KEYS[1], KEYS[2], KEYS[3]
 
+if ARGV[4] ~= '-' and (call('HGET', state, '~void') or '') ~= ARGV[4] then return false end
+
 local ask = {'~open'}
-for i = 4, #ARGV, 2 do ask[#ask + 1] = ARGV[i] end
+for i = 5, #ARGV, 2 do ask[#ask + 1] = ARGV[i] end
 local have = call('HMGET', settings, unpack(ask))
 
 local fields, moved = {}, {}
-for i = 4, #ARGV, 2 do
-  local old, new = have[i / 2], ARGV[i + 1]
+for i = 5, #ARGV, 2 do
+  local old, new = have[(i - 1) / 2], ARGV[i + 1]
   local v, w = match(new, '^%d+'), old and match(old, '^%d+')
   if not w or #v > #w or (#v == #w and v > w) then
     fields[#fields + 1] = ARGV[i]

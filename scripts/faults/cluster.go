@@ -28,6 +28,8 @@ type cluster struct {
 	secret string            // of the server key
 	procs  []*process
 	load   *load // that runs, and its devices
+	// links are between roles and stores, by "role store"; nil: they are reached directly.
+	links map[string]*link
 
 	mu     sync.Mutex // guards what follows
 	deaths []string   // processes that ended by themselves
@@ -38,6 +40,9 @@ const serverKey = "faults"
 
 // each is how many processes of a role there are.
 const each = 2
+
+// roles in the order in which they are started.
+var roles = []string{"jobs", "logic", "api", "connector"}
 
 // settings that all runs have: production's, without rates, and with a heartbeat that
 // lets a run be short.
@@ -73,7 +78,7 @@ func begin(ctx context.Context, root, dir, binary string, more map[string]string
 	c.keys["data"] = dir
 	c.keys["logic.auth.keys_file"] = filepath.Join(dir, "signing.keys")
 	var bridges []string
-	for _, role := range []string{"jobs", "logic", "api", "connector"} {
+	for _, role := range roles {
 		for i := range each {
 			p := &process{name: fmt.Sprint(role, "-", i+1), role: role, c: c}
 			for _, addr := range []*string{&p.admin, &p.listen} {
@@ -91,7 +96,7 @@ func begin(ctx context.Context, root, dir, binary string, more map[string]string
 		}
 	}
 	c.keys["connector.upstream.addresses"] = strings.Join(bridges, ",")
-	if out, err := c.command(nil, "migrate").CombinedOutput(); err != nil {
+	if out, err := c.command("", "migrate").CombinedOutput(); err != nil {
 		return c, fmt.Errorf("migrate: %w\n%s", err, out)
 	}
 	return c, nil
@@ -122,14 +127,18 @@ func (c *cluster) whole(ctx context.Context) error {
 	return nil
 }
 
-// command prepares the binary for p, or for a command of its own.
-func (c *cluster) command(_ *process, more ...string) *exec.Cmd {
+// command prepares the binary for a process of a role, or with "" for another command.
+func (c *cluster) command(role string, more ...string) *exec.Cmd {
 	cmd := exec.Command(c.binary, more...)
 	for k, v := range c.keys {
 		cmd.Args = append(cmd.Args, "--set", k+"="+v)
 	}
 	s := c.stores
-	cmd.Env = append(s.environment(s.addr("redis"), s.addr("mysql"), s.addr("kafka")), "CURLEW_SERVER_KEY="+serverKey+":"+c.secret)
+	redis, mysql := s.addr("redis"), s.addr("mysql")
+	if role != "" && c.links != nil {
+		redis, mysql = c.link(role, "redis").addr(), c.link(role, "mysql").addr()
+	}
+	cmd.Env = append(s.environment(redis, mysql, s.addr("kafka")), "CURLEW_SERVER_KEY="+serverKey+":"+c.secret)
 	return cmd
 }
 
@@ -202,6 +211,9 @@ func (c *cluster) end() error {
 	for _, p := range c.procs {
 		p.kill()
 		p.log.Close()
+	}
+	for _, k := range c.links {
+		k.close()
 	}
 	if c.stores == nil {
 		return nil

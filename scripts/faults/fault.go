@@ -22,6 +22,8 @@ type fault struct {
 	full, quick int
 	// healed says that recovery counts from the mending; else from the breaking.
 	healed bool
+	// linked says that it needs cluster.link.
+	linked bool
 	// pushes says that nothing is injected by which a push may be lost.
 	pushes bool
 	// membership says that membership cannot be looked up while it is broken, so that who
@@ -30,7 +32,7 @@ type fault struct {
 }
 
 // order of the runs. Each subject adds its faults in a file of its own.
-var faults = [][]fault{control, crashes, during, redisFaults, mysqlFaults, kafkaFaults, everything}
+var faults = [][]fault{control, crashes, during, redisFaults, mysqlFaults, kafkaFaults, linkFaults, everything}
 
 // control is the run without a fault: what fails there fails by itself.
 var control = []fault{{
@@ -65,6 +67,7 @@ type plan struct {
 	quick      bool
 	injections int // 0: as the fault says
 	least      time.Duration
+	settling   time.Duration // bounds each wait for what must come
 }
 
 // fenced is how long after a removal has returned the removed may still be heard: as the
@@ -80,12 +83,17 @@ const recovering = 2 * time.Minute
 // trial runs one fault on a cluster that is whole, and leaves it whole.
 func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 	run := f.name + "-" + random()[:6]
+	if f.linked {
+		if err := c.linked(ctx); err != nil {
+			return nil, err
+		}
+	}
 	c.taken()
 	w, err := gather(ctx, c, run, p.size)
 	if err != nil {
 		return nil, err
 	}
-	l := newLoad(c, w, run, p.size.rate)
+	l := newLoad(c, w, run, p)
 	c.load = l
 	connected, disconnect := context.WithCancel(ctx)
 	sending, stop := context.WithCancel(ctx)

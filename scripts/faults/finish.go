@@ -18,8 +18,12 @@ import (
 )
 
 // settling bounds each wait for what must come: far above what anything takes. Whoever
-// waits in vain takes what there is, and the checker finds what is missing.
-const settling = 90 * time.Second
+// waits in vain takes what there is, and the checker finds what is missing. Where
+// something is missing for sure, as with a seeded bug, it is settlingSoon.
+const (
+	settling     = 90 * time.Second
+	settlingSoon = 15 * time.Second
+)
 
 // finish waits until all is quiet and reads what everybody finds.
 func (l *load) finish(ctx context.Context) (*ending, error) {
@@ -28,7 +32,7 @@ func (l *load) finish(ctx context.Context) (*ending, error) {
 	}
 	if err := parallel(ctx, l.w.marks, func(u im.UserID) error {
 		m := protocol.Send{ClientMsgID: client.NewClientMsgID(), To: client.ToUser(u), Content: text("mark")}
-		return until(ctx, func() bool {
+		return l.until(ctx, func() bool {
 			s, err := l.w.marker.http(l.base()).Send(ctx, m, true)
 			return err == nil && s.State == protocol.StateStored
 		})
@@ -44,7 +48,11 @@ func (l *load) finish(ctx context.Context) (*ending, error) {
 		if err := l.read(ctx, e, l.seats()...); err != nil {
 			return nil, err
 		}
-		if err := l.stored(ctx, e); err != nil { // once more the first of each
+		var first []seat
+		for _, c := range l.w.convs {
+			first = append(first, seat{c.members[0], c.id})
+		}
+		if err := l.read(ctx, e, first...); err != nil {
 			return nil, err
 		}
 		quiet = !slices.ContainsFunc(l.w.convs, func(c *conv) bool {
@@ -63,8 +71,8 @@ func (l *load) finish(ctx context.Context) (*ending, error) {
 
 // until asks again and again until fact, or settling has passed. Errors of the engine
 // count as no; it returns ctx's.
-func until(ctx context.Context, fact func() bool) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, settling, errSettling)
+func (l *load) until(ctx context.Context, fact func() bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.settling, errSettling)
 	defer cancel()
 	for !fact() {
 		if pause(ctx, 50*time.Millisecond+rand.N(100*time.Millisecond)) != nil {
@@ -89,7 +97,7 @@ func (l *load) confirm(ctx context.Context) error {
 		l.r.mu.Lock()
 		done := l.r.reads[s] >= owed[s]
 		l.r.mu.Unlock()
-		return until(ctx, func() bool {
+		return l.until(ctx, func() bool {
 			if done {
 				return true
 			}
@@ -128,7 +136,7 @@ func (l *load) stored(ctx context.Context, e *ending) error {
 	var mu sync.Mutex
 	return parallel(ctx, l.w.convs, func(c *conv) error {
 		at := seat{c.members[0], c.id}
-		return until(ctx, func() bool {
+		return l.until(ctx, func() bool {
 			rows, err := l.history(ctx, at)
 			if err != nil {
 				return false
@@ -173,7 +181,7 @@ func (l *load) read(ctx context.Context, e *ending, seats ...seat) error {
 	return parallel(ctx, seats, func(at seat) error {
 		var rows []shown
 		var err error
-		if end := until(ctx, func() bool { rows, err = l.history(ctx, at); return err == nil }); end != nil {
+		if end := l.until(ctx, func() bool { rows, err = l.history(ctx, at); return err == nil }); end != nil {
 			return end
 		}
 		mu.Lock()
@@ -212,7 +220,7 @@ func (l *load) caughtUp(ctx context.Context, truths []*truth, e *ending) {
 		before[u] = d.beats
 		d.mu.Unlock()
 	}
-	_ = until(ctx, func() bool { // if ctx has ended, so does the run
+	_ = l.until(ctx, func() bool { // if ctx has ended, so does the run
 		done := true
 		for u, d := range l.devices {
 			behind := false
@@ -237,7 +245,7 @@ func (l *load) listed(ctx context.Context, truths []*truth, e *ending) error {
 	var mu sync.Mutex
 	return parallel(ctx, l.w.people, func(p *person) error {
 		want := list(truths, l.r, p.id)
-		return until(ctx, func() bool {
+		return l.until(ctx, func() bool {
 			page, err := p.http(l.base()).Conversations(ctx, "", 100)
 			if err != nil {
 				return false

@@ -26,7 +26,9 @@ type load struct {
 	bases   []string
 	devices map[im.UserID]*device
 
-	n      atomic.Int64
+	n        atomic.Int64
+	settling time.Duration // see finish
+
 	open   chan struct{} // bounds the messages that wait for an answer
 	doings sync.WaitGroup
 	looks  chan sight
@@ -35,9 +37,9 @@ type load struct {
 // tryingOn is how long after the end of a load what has no answer is tried again.
 const tryingOn = 90 * time.Second
 
-func newLoad(c *cluster, w *crowd, run string, rate float64) *load {
+func newLoad(c *cluster, w *crowd, run string, p plan) *load {
 	l := &load{
-		w: w, r: newRecord(w.convs), run: run, rate: rate, bases: c.bases(),
+		w: w, r: newRecord(w.convs), run: run, rate: p.size.rate, settling: p.settling, bases: c.bases(),
 		devices: make(map[im.UserID]*device), open: make(chan struct{}, 2000), looks: make(chan sight, 64),
 	}
 	sockets := c.sockets()

@@ -83,9 +83,12 @@ func named(name string) (fault, error) {
 }
 
 func (f *flags) plan() (plan, map[string]string) {
-	p, more := plan{size: whole, injections: f.injections, least: time.Duration(f.seconds) * time.Second}, map[string]string(nil)
+	p, more := plan{size: whole, settling: settling, injections: f.injections, least: time.Duration(f.seconds) * time.Second}, map[string]string(nil)
 	if f.quick || f.teeth {
 		p.size, p.quick, more = quick, true, quicker
+	}
+	if f.teeth {
+		p.settling = settlingSoon
 	}
 	if f.rate > 0 {
 		p.size.rate = f.rate

@@ -40,7 +40,7 @@ func (p *process) start() error {
 	case "logic":
 		args = append(args, "--set", "logic.grpc.listen="+p.listen)
 	}
-	cmd := p.c.command(p, args...)
+	cmd := p.c.command(p.role, args...)
 	cmd.Stderr = p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us: we end it
 	if err := cmd.Start(); err != nil {

@@ -49,6 +49,8 @@ type Config struct {
 	// NodeLease is the time for which a node number of message IDs is leased (default
 	// 30 s); it is renewed each third of it.
 	NodeLease time.Duration
+	// Notify is by what devices that are not connected are told of messages.
+	Notify NotifyConfig
 }
 
 // WithDefaults fills the zero fields.
@@ -117,5 +119,5 @@ func (c Config) Validate() error {
 			return fmt.Errorf("jobs.%s: %s is not in %s to %s", f.name, f.value, f.min, f.max)
 		}
 	}
-	return nil
+	return c.Notify.Validate()
 }

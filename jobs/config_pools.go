@@ -32,7 +32,7 @@ type PoolConfig struct {
 	WindowRecords int
 	// Attempts is how often a batch that fails for an unknown reason is tried before it is
 	// split to find the culprit (default 10); retry: attempts at one delivery, before it is
-	// given up (8: over 5 minutes with the pauses below).
+	// given up (12: 9 minutes on average with the pauses below, 18 at most).
 	Attempts int
 	// BackoffMin and BackoffMax frame the pause between two attempts at a store that is
 	// away (realtime 20 ms and 1 s; delay and dead 100 ms and 2 s); retry: between two
@@ -44,7 +44,7 @@ type PoolConfig struct {
 var defaultPools = map[im.Lane]PoolConfig{
 	im.LaneRealtime: {Size: 16, Batch: 500, Strands: 1, WindowRecords: 4000, Attempts: 10, BackoffMin: 20 * time.Millisecond, BackoffMax: time.Second},
 	im.LaneDelay:    {Size: 4, Batch: 200, Strands: 1, WindowRecords: 2000, Attempts: 10, BackoffMin: 100 * time.Millisecond, BackoffMax: 2 * time.Second},
-	im.LaneRetry:    {Size: 16, Batch: 50, Strands: 4, WindowRecords: 2000, Attempts: 8, BackoffMin: time.Second, BackoffMax: 5 * time.Minute},
+	im.LaneRetry:    {Size: 16, Batch: 50, Strands: 4, WindowRecords: 2000, Attempts: 12, BackoffMin: time.Second, BackoffMax: 5 * time.Minute},
 	im.LaneDead:     {Size: 1, Batch: 100, Strands: 1, WindowRecords: 1000, Attempts: 10, BackoffMin: 100 * time.Millisecond, BackoffMax: 2 * time.Second},
 }
 

@@ -38,6 +38,9 @@ func (s *scribe) push(ctx context.Context, b *batch, moves []move) {
 				e, _ := s.ends.Get(d.conv)
 				p.message(d, e.low, e.high)
 			}
+			if d.news() && s.r.deps.Notifier != nil {
+				p.notify(b, d)
+			}
 		case conflict:
 			p.rejected(d.conv, d.task, im.ErrMsgIDConflict)
 		case parked:

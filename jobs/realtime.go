@@ -17,7 +17,8 @@ type batch struct {
 	changes  []*change // in the order of the log
 	hides    []*hide
 	items    []*item
-	careful  bool // look for stored messages before the first insert
+	careful  bool      // look for stored messages before the first insert
+	notify   []im.Task // what the lane retry is asked for
 }
 
 // fate is what became of a send.
@@ -62,6 +63,8 @@ func isChannel(c im.ConversationID) bool { return c != "" && c[0] == 'c' }
 //  3. project: Redis has it, or a row of doubt says that it may not
 //  4. push: only now is presence read. Who connects registers first and pulls second,
 //     so a message meets a session or a pull, whichever comes first (RELIABILITY.md, R4)
+//  5. notify: who is found to be connected nowhere is told by the lane retry, which the
+//     log has before the offset is committed
 //
 // Each effect is a max by seq or ignored by its receiver when repeated, so a batch
 // that died anywhere is simply done again ([J4]).
@@ -132,7 +135,11 @@ func (s *scribe) process(ctx context.Context, items []*item, careful bool) error
 			}
 		}
 	}
-	return ctx.Err()
+	if err := ctx.Err(); err != nil || len(b.notify) == 0 {
+		return err
+	}
+	s.announce(items, b.notify)
+	return nil
 }
 
 // sort splits a batch by what its records ask for and folds repeats.

@@ -25,6 +25,11 @@ type Deps struct {
 	Bus       Bus
 	// Producers are of every lane; nil in tests of realtime, which produces nothing.
 	Producers map[im.Lane]Producer
+	// Notifier tells devices that are not connected, those that Devices knows of, with what
+	// Badges counts; nil: nobody does, and the others may be nil.
+	Notifier Notifier
+	Devices  Devices
+	Badges   Badges
 	// Process names this life of this process to operators; Pools is what they have set. Nil:
 	// nobody looks.
 	Process string
@@ -46,6 +51,7 @@ type Runner struct {
 	partitions int
 	log        *slog.Logger
 	m          *metrics
+	notices    *notifyMetrics
 	ids        *nodeIDs
 	cache      *breaker // of projections
 	told       *breaker // of pushes: a lost one is pulled, a lost projection voids every seal
@@ -60,7 +66,7 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Runner{cfg: cfg.WithDefaults(), deps: deps, log: deps.Log, m: newMetrics(deps.Metrics)}
+	r := &Runner{cfg: cfg.WithDefaults(), deps: deps, log: deps.Log, m: newMetrics(deps.Metrics), notices: newNotifyMetrics(deps.Metrics)}
 	if r.deps.Now == nil {
 		r.deps.Now = time.Now
 	}
@@ -88,9 +94,13 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 // laneWork is what the pool does with its records; nil for a lane that this process has
 // nothing to do in.
 func (p *Pool) laneWork() laneWork {
-	switch p.lane {
-	case im.LaneRealtime:
+	switch {
+	case p.lane == im.LaneRealtime:
 		return (*scribes)(p)
+	case p.lane == im.LaneRetry && p.deps.Notifier != nil:
+		return p.newNotifiers()
+	case p.lane == im.LaneDead && p.deps.Producers != nil:
+		return (*undertakers)(p)
 	}
 	return nil
 }

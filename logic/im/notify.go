@@ -41,6 +41,8 @@ type NotifyTask struct {
 	Content   json.RawMessage `json:"content,omitempty"`
 	About     About           `json:"about,omitzero"`
 	StoredAt  int64           `json:"stored_at"`
+	// Users are who alone is to be told, where not everybody is: who is mentioned.
+	Users []UserID `json:"users,omitempty"`
 	// Targets are who is left after an attempt; none: whoever is to be told.
 	Targets   []PushTarget `json:"targets,omitempty"`
 	Attempt   int          `json:"attempt,omitempty"`    // how many were made

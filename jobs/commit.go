@@ -16,6 +16,7 @@ type source interface {
 	Fetch(ctx context.Context) ([]queue.Record, error)
 	Commit(next int64) error
 	Progress(next int64, oldest time.Time)
+	Behind(next int64) int64
 }
 
 // partition is one assignment at work: it takes records into strands, and commits the
@@ -42,6 +43,7 @@ type partition struct {
 	over     bool        // nothing more is taken
 	ended    bool        // nothing is done any more
 	crashed  bool        // by a test: nothing is committed any more either
+	failed   error       // why nothing more is fetched
 	progress time.Time
 }
 
@@ -54,6 +56,8 @@ func (r *Pool) assign(ctx context.Context, src source) {
 	defer p.stop()
 	p.moves.init()
 	p.split(r.set().Strands)
+	r.assignedTo(p, true)
+	defer r.assignedTo(p, false)
 	var commits, attended sync.WaitGroup
 	taking, taken := context.WithCancel(p.work)
 	defer taken()
@@ -71,6 +75,17 @@ func (r *Pool) assign(ctx context.Context, src source) {
 	attended.Wait()
 }
 
+// assignedTo notes which partitions the pool has.
+func (p *Pool) assignedTo(part *partition, yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if yes {
+		p.assigned[part] = true
+	} else {
+		delete(p.assigned, part)
+	}
+}
+
 // take fetches and hands out until ctx ends or records are missing.
 func (p *partition) take(ctx context.Context) {
 	wake := context.AfterFunc(ctx, p.wakeAll)
@@ -78,6 +93,9 @@ func (p *partition) take(ctx context.Context) {
 	for p.room(ctx) {
 		records, err := p.src.Fetch(ctx)
 		if err != nil {
+			p.mu.Lock()
+			p.failed = err
+			p.mu.Unlock()
 			return
 		}
 		if !p.resplit(ctx) {

@@ -497,6 +497,11 @@ func (j *joined) Place() queue.Place {
 }
 func (j *joined) Horizon() int64            { return j.horizon }
 func (j *joined) Progress(int64, time.Time) {}
+func (j *joined) Behind(next int64) int64 {
+	j.l.mu.Lock()
+	defer j.l.mu.Unlock()
+	return int64(len(j.l.records)) - next
+}
 
 func (j *joined) Fetch(ctx context.Context) ([]queue.Record, error) {
 	for {

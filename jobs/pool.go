@@ -44,18 +44,20 @@ type Pool struct {
 	settings atomic.Pointer[im.PoolSettings]
 	ants     *ants.Pool
 	meter    meter
+	refused  im.PoolSettings // what was set and did not fit; of Runner.keep
 
-	mu      sync.Mutex // guards ready and closing
-	wake    sync.Cond
-	ready   []*strand // each at most once
-	closing bool
+	mu       sync.Mutex // guards what follows
+	wake     sync.Cond
+	ready    []*strand // each at most once
+	assigned map[*partition]bool
+	closing  bool
 
 	leaveMu sync.Mutex
 	leave   context.CancelCauseFunc // leaves the group; nil before Run
 }
 
 func newPool(r *Runner, lane im.Lane) (*Pool, error) {
-	p := &Pool{Runner: r, lane: lane, log: r.log.With("lane", lane)}
+	p := &Pool{Runner: r, lane: lane, log: r.log.With("lane", lane), assigned: make(map[*partition]bool)}
 	settings := im.PoolSettings(r.cfg.pool(lane))
 	p.settings.Store(&settings)
 	p.wake.L = &p.mu
@@ -139,6 +141,8 @@ func (p *Pool) awaitStore(ctx context.Context) error {
 
 // enqueue lines a strand up for the pool.
 func (p *Pool) enqueue(s *strand) {
+	s.lined = time.Now()
+	p.meter.lined.Add(1)
 	p.mu.Lock()
 	p.ready = append(p.ready, s)
 	p.wake.Signal()
@@ -201,7 +205,7 @@ func callStore[T any](ctx context.Context, p *Pool, op string, f func(context.Co
 	defer cancel()
 	start := time.Now()
 	v, err := f(call)
-	p.meter.step(op, start)
+	p.meter.store(op, start)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", op, err)
 	}

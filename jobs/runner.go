@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,8 @@ type Runner struct {
 	cache      *breaker // of projections
 	told       *breaker // of pushes: a lost one is pulled, a lost projection voids every seal
 	pools      []*Pool
+	cpu        func() time.Duration // that the process has used
+	cores      atomic.Int64         // of late: ns of CPU a second
 }
 
 // lanes are those that have a pool, in the order in which they are shown.
@@ -66,7 +69,7 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Runner{cfg: cfg.WithDefaults(), deps: deps, log: deps.Log, m: newMetrics(deps.Metrics), notices: newNotifyMetrics(deps.Metrics)}
+	r := &Runner{cfg: cfg.WithDefaults(), deps: deps, log: deps.Log, cpu: processCPU, m: newMetrics(deps.Metrics), notices: newNotifyMetrics(deps.Metrics)}
 	if r.deps.Now == nil {
 		r.deps.Now = time.Now
 	}
@@ -122,6 +125,7 @@ func (r *Runner) share(ctx context.Context, serve func(context.Context) error) e
 	var shared sync.WaitGroup
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	shared.Go(func() { r.ids.run(background) })
+	shared.Go(func() { r.keep(background) })
 	defer func() {
 		stop()
 		shared.Wait()

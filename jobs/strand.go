@@ -29,6 +29,7 @@ func (it *item) age() time.Time {
 type strand struct {
 	p      *partition
 	worker worker
+	lined  time.Time // when it was last lined up; of whoever has it
 
 	pending   []*item     // guarded by p.mu
 	scheduled bool        // guarded by p.mu: lingering, in the line, or at work
@@ -39,17 +40,17 @@ type strand struct {
 // again, so that no strand starves the others.
 func (s *strand) run() {
 	pool := s.p.r
-	pool.meter.busy.Inc()
-	defer pool.meter.busy.Dec()
+	start := pool.meter.begin(s.lined)
 	items := s.p.next(s)
 	if len(items) > 0 {
-		pool.meter.batch.Observe(float64(len(items)))
+		pool.meter.records(len(items))
 		if err := s.worker.handle(s.p.work, items); err != nil {
 			s.p.abandon(err)
 		} else {
 			s.p.finish(items)
 		}
 	}
+	pool.meter.end(start)
 	if s.p.again(s) {
 		pool.enqueue(s)
 	}

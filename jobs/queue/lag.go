@@ -13,7 +13,7 @@ type lag struct {
 
 // show sets the gauges: records that are not finished, and the age of the oldest.
 func (l *lag) show(a *Assignment, next int64, oldest time.Time) {
-	behind := max(l.end.Load()-next, 0)
+	behind := a.Behind(next)
 	a.c.m.lagRecords.WithLabelValues(string(a.lane), a.label).Set(float64(behind))
 	age := 0.0
 	if !oldest.IsZero() {
@@ -21,6 +21,9 @@ func (l *lag) show(a *Assignment, next int64, oldest time.Time) {
 	}
 	a.c.m.lagAge.WithLabelValues(string(a.lane), a.label).Set(age)
 }
+
+// Behind is how many records the log has, as far as it was seen, that are not before next.
+func (a *Assignment) Behind(next int64) int64 { return max(a.lag.end.Load()-next, 0) }
 
 // forget removes the gauges: another member shows them now.
 func (l *lag) forget(a *Assignment) {

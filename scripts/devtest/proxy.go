@@ -3,7 +3,9 @@ package devtest
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Proxy stands before a server that others use too, so that a test can take it away
@@ -13,6 +15,7 @@ type Proxy struct {
 	t      testing.TB
 	target string
 	addr   string
+	slow   atomic.Int64 // nanoseconds that each answer is held up
 
 	mu      sync.Mutex // guards what follows
 	l       net.Listener
@@ -54,6 +57,9 @@ func (p *Proxy) Start() {
 	})
 }
 
+// Slow holds up each answer from now on; 0 ends it.
+func (p *Proxy) Slow(by time.Duration) { p.slow.Store(int64(by)) }
+
 // Stop cuts all connections and refuses new ones, as the death of the server does.
 func (p *Proxy) Stop() {
 	p.Resume()
@@ -81,8 +87,8 @@ func (p *Proxy) carry(c net.Conn) {
 	}
 	p.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { p.pump(s, c) })
-	both.Go(func() { p.pump(c, s) })
+	both.Go(func() { p.pump(s, c, func() {}) })
+	both.Go(func() { p.pump(c, s, func() { time.Sleep(time.Duration(p.slow.Load())) }) })
 	both.Wait()
 	p.mu.Lock()
 	delete(p.conns, c)
@@ -90,13 +96,14 @@ func (p *Proxy) carry(c net.Conn) {
 	p.mu.Unlock()
 }
 
-func (p *Proxy) pump(to, from net.Conn) {
+func (p *Proxy) pump(to, from net.Conn, late func()) {
 	defer to.Close()
 	defer from.Close()
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
 		p.pass()
+		late()
 		if n > 0 {
 			if _, werr := to.Write(b[:n]); werr != nil {
 				return

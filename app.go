@@ -45,6 +45,7 @@ type App struct {
 	people    *logic.People
 	words     *logic.Words
 
+	decider  jobs.Decider // of scheduled messages that are due
 	producer *queue.Producer
 	backlog  *queue.Backlog
 	runner   *jobs.Runner

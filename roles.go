@@ -19,7 +19,7 @@ import (
 // openLogic builds the deciding part, for the roles logic and api.
 func (a *App) openLogic(context.Context) error {
 	if !a.cfg.Plays(configs.RoleLogic) && !a.cfg.Plays(configs.RoleAPI) {
-		return nil
+		return a.openDecider()
 	}
 	log := a.log.With("part", "logic")
 	profiles, err := storage.NewProfiles(a.redis, a.db)
@@ -58,8 +58,29 @@ func (a *App) openLogic(context.Context) error {
 		return err
 	}
 	a.service.OnRevoked(a.auth.Revoked)
-	a.words = words
+	a.words, a.decider = words, a.service
 	return nil
+}
+
+// openDecider builds what workers need of logic where nobody sends through this process:
+// it decides scheduled messages when they are due.
+func (a *App) openDecider() error {
+	if !a.cfg.Plays(configs.RoleJobs) {
+		return nil
+	}
+	log := a.log.With("part", "logic")
+	profiles, err := storage.NewProfiles(a.redis, a.db)
+	if err != nil {
+		return err
+	}
+	if a.words, err = logic.NewWords(a.cfg.Logic.WordsFile, log, a.reg); err != nil {
+		return err
+	}
+	a.decider, err = logic.NewService(a.cfg.Logic.Config, logic.Deps{
+		Accounts: storage.NewAccounts(a.db, profiles), Profiles: profiles, Records: a.db, Groups: a.db, Hints: storage.NewHints(a.redis),
+		Limits: storage.NewLimits(a.redis), Filter: logic.Chain{a.words}, Now: time.Now, Log: log, Registerer: a.reg,
+	})
+	return err
 }
 
 // partition is where a conversation is in each lane.
@@ -80,6 +101,7 @@ func (a *App) openJobs(context.Context) (err error) {
 	a.runner, err = jobs.NewRunner(a.cfg.Jobs.Config, jobs.Deps{
 		Queue: a.cluster, Archive: a.db, Nodes: a.db, Projector: storage.NewProjector(a.redis),
 		Sessions: routes, Rooms: routes, Bus: storage.NewBus(a.redis), Producers: producers,
+		Schedules: a.db, Decider: a.decider,
 		Log: a.log.With("part", "jobs"), Metrics: a.reg, Steps: a.steps,
 	})
 	if err != nil {
@@ -185,6 +207,9 @@ func (a *App) openAdmin(context.Context) (err error) {
 	}
 	if a.runner != nil {
 		a.add("jobs", a.runner.Run, a.auditor.Run)
+		if a.service == nil {
+			a.add("words", a.words.Run)
+		}
 	}
 	if a.rebuilder != nil {
 		a.add("rebuilder", a.rebuilder.Run)

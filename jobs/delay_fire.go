@@ -17,15 +17,6 @@ const (
 	fireConversations = 16
 )
 
-// delay is what the lane of scheduled messages does with its records.
-type delay struct {
-	r         *Pool
-	schedules Schedules
-	decider   Decider
-	lane      Producer // where the log is told of what is due
-	realtime  Producer // where messages go
-}
-
 // fire sends what is due in a conversation up to a row, in due order. The order of the
 // effects is the contract ([J10]):
 //
@@ -37,7 +28,7 @@ type delay struct {
 //
 // Who dies anywhere leaves rows in queue and the record in the log: it is done again, and
 // what is in the log twice is stored once. It fails only where the assignment has ended.
-func (d *delay) fire(ctx context.Context, c im.ConversationID, to im.FireTask) error {
+func (d *delay) fire(ctx context.Context, c im.ConversationID, to im.FireTask, advance func()) error {
 	for {
 		rows, err := insist(ctx, d.r, "claim_scheduled", func(ctx context.Context) ([]im.Scheduled, error) {
 			return d.schedules.ClaimScheduled(ctx, c, to, queuedFor, fireRows)
@@ -48,6 +39,7 @@ func (d *delay) fire(ctx context.Context, c im.ConversationID, to im.FireTask) e
 		if err := d.r.step("claim"); err != nil {
 			return &endedError{err}
 		}
+		advance()
 		todo := undecided(rows)
 		if len(todo) > 0 {
 			err = d.decide(ctx, c, todo) // and read what then stands
@@ -146,12 +138,12 @@ func (d *delay) ask(ctx context.Context, row *im.Scheduled) (task *im.SendTask, 
 		case errors.As(err, &no):
 			return nil, nil, no.Cause, nil
 		case protocol.CodeOf(err).Name == "internal":
-			if unknown++; unknown >= d.attempts() {
+			if unknown++; unknown >= d.r.set().Attempts {
 				d.r.log.Error("a scheduled message cannot be decided", "conv", row.Conversation, "schedule", row.ID, "err", err)
 				return nil, nil, err, nil
 			}
 		}
-		if err := d.backoff(ctx, "decide", try, err); err != nil {
+		if err := d.r.backoff(ctx, "decide", try, err); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -199,7 +191,7 @@ func (d *delay) produce(ctx context.Context, t im.Task) error {
 		if err == nil {
 			return nil
 		}
-		if err := d.backoff(ctx, "produce", try, err); err != nil {
+		if err := d.r.backoff(ctx, "produce", try, err); err != nil {
 			return err
 		}
 	}

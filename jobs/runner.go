@@ -24,6 +24,9 @@ type Deps struct {
 	Sessions  Sessions
 	Rooms     Rooms
 	Bus       Bus
+	// Schedules and Decider are of the lane delay; nil: this process has nothing to do in it.
+	Schedules Schedules
+	Decider   Decider
 	// Producers are of every lane; nil in tests of realtime, which produces nothing.
 	Producers map[im.Lane]Producer
 	// Notifier tells devices that are not connected, those that Devices knows of, with what
@@ -87,9 +90,11 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.work = p.laneWork(); p.work != nil {
-			r.pools = append(r.pools, p)
+		if p.work = p.laneWork(); p.work == nil {
+			p.ants.Release()
+			continue
 		}
+		r.pools = append(r.pools, p)
 	}
 	return r, nil
 }
@@ -100,6 +105,8 @@ func (p *Pool) laneWork() laneWork {
 	switch {
 	case p.lane == im.LaneRealtime:
 		return (*scribes)(p)
+	case p.lane == im.LaneDelay && p.deps.Decider != nil:
+		return newDelay(p)
 	case p.lane == im.LaneRetry && p.deps.Notifier != nil:
 		return p.newNotifiers()
 	case p.lane == im.LaneDead && p.deps.Producers != nil:

@@ -25,12 +25,7 @@ func newDelay(p *Pool) *delay {
 	return &delay{r: p, schedules: d.Schedules, decider: d.Decider, lane: d.Producers[im.LaneDelay], realtime: d.Producers[im.LaneRealtime]}
 }
 
-func (d *delay) accepts(t *im.Task) error {
-	if lane := t.Lane(); lane != im.LaneDelay {
-		return fmt.Errorf("%w: a task of lane %s", im.ErrUnstorable, lane)
-	}
-	return nil
-}
+func (d *delay) accepts(t *im.Task) error { return belongs(t, im.LaneDelay) }
 
 // attend looks for what is due, for as long as the partition is this process's.
 func (d *delay) attend(ctx context.Context, p *partition) {
@@ -60,25 +55,12 @@ type firing struct {
 	p *partition
 }
 
-// bury parks what is no record of the lane.
-func (f *firing) bury(ctx context.Context, it *item) error {
-	at := f.p.src.Place()
-	f.d.r.log.Error("record given up", "partition", at.Partition, "offset", it.record.Offset, "err", it.poison)
-	_, err := insist(ctx, f.d.r, "park", func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, f.d.r.deps.Archive.Park(ctx, im.DeadLetter{
-			Topic: at.Topic, Partition: at.Partition, Offset: it.record.Offset, Reason: reason(it.poison),
-			Payload: it.record.Value, ParkedAt: f.d.r.deps.Now().UnixMilli(),
-		})
-	})
-	return err
-}
-
 // handle fires some conversations of a batch at once, each as far as its last record says.
 func (f *firing) handle(ctx context.Context, items []*item) error {
 	last := make(map[im.ConversationID]im.FireTask, len(items))
 	for _, it := range items {
 		if it.poison != nil {
-			if err := f.bury(ctx, it); err != nil {
+			if err := f.p.bury(ctx, it, it.poison); err != nil {
 				return err
 			}
 			continue

@@ -62,7 +62,8 @@ func (c *cluster) bite(ctx context.Context, t tooth, p plan) (by string, err err
 		return "", err
 	}
 	if t.sql != "" {
-		if err := c.stores.exec(ctx, t.sql); err != nil {
+		// The rows of earlier runs need not fit.
+		if err := errors.Join(c.stores.exec(ctx, "DELETE FROM messages"), c.stores.exec(ctx, t.sql)); err != nil {
 			return "", err
 		}
 		defer func() { err = errors.Join(err, c.stores.exec(context.WithoutCancel(ctx), t.undo)) }()

@@ -37,6 +37,7 @@ func operatorCommands(load func() (*configs.Config, error), out io.Writer) []*co
 	o := &operator{load: load, out: out}
 	all := []*cobra.Command{
 		o.rebuildCommand(),
+		o.deadCommand(),
 		o.lagCommand(),
 	}
 	for _, c := range all {

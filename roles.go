@@ -98,9 +98,16 @@ func (a *App) openJobs(context.Context) (err error) {
 		producers[lane] = p
 	}
 	routes := storage.NewRoutes(a.redis)
+	var notifier jobs.Notifier
+	if hook := a.cfg.Jobs.Notify.Webhook; hook.URL != "" {
+		if notifier, err = jobs.NewWebhook(hook); err != nil {
+			return err
+		}
+	}
 	a.runner, err = jobs.NewRunner(a.cfg.Jobs.Config, jobs.Deps{
 		Queue: a.cluster, Archive: a.db, Nodes: a.db, Projector: storage.NewProjector(a.redis),
 		Sessions: routes, Rooms: routes, Bus: storage.NewBus(a.redis), Producers: producers,
+		Notifier: notifier, Devices: a.db, Badges: storage.NewIndex(a.redis, a.db),
 		Schedules: a.db, Decider: a.decider,
 		Log: a.log.With("part", "jobs"), Metrics: a.reg, Steps: a.steps,
 	})
@@ -174,6 +181,9 @@ func (a *App) openAdmin(context.Context) (err error) {
 	}
 	if a.rebuilder != nil {
 		deps.Rebuilds = a.rebuilder
+	}
+	if a.runner != nil {
+		deps.Dead = a.runner.DeadLetters(a.db)
 	}
 	if a.admin, err = admin.NewServer(a.cfg.Admin, deps); err != nil {
 		return err

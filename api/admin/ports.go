@@ -36,3 +36,16 @@ type Rebuilds interface {
 	// Progress is of the walk of this process, the last where none goes on.
 	Progress() im.RebuildProgress
 }
+
+// Dead is what was given up. jobs.DeadLetters implements it.
+type Dead interface {
+	// List is a page of a lane's letters, or of all, the oldest first.
+	List(ctx context.Context, lane im.Lane, q im.DeadQuery) (all []im.DeadLetter, more bool, err error)
+	// Letter is one, with its record; unreadable says why that is none. im.ErrNotFound.
+	Letter(ctx context.Context, id im.DeadID) (l im.DeadLetter, t im.Task, unreadable string, err error)
+	// Replay puts it back into the log: im.ErrConflict where it is not open, im.ErrUnstorable
+	// where it cannot be read, im.ResentError where that would double a message.
+	Replay(ctx context.Context, id im.DeadID, force bool) error
+	// Discard ends it for good; im.ErrConflict where it is not open.
+	Discard(ctx context.Context, id im.DeadID) error
+}

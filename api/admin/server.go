@@ -38,6 +38,7 @@ type Deps struct {
 	Generations Generations // nil: this process has no Redis
 	Rebuilds    Rebuilds    // nil: it has no MySQL; needs Generations
 	Logs        Logs        // nil: it has no Kafka
+	Dead        Dead        // nil: it has no workers
 	Gatherer    prometheus.Gatherer
 	Log         *slog.Logger
 }
@@ -81,7 +82,7 @@ type route struct {
 
 // routes is every endpoint there is: openapi.yaml says what they take and answer ([O3]).
 func (s *Server) routes() []route {
-	rebuilds := s.deps.Rebuilds != nil
+	rebuilds, dead := s.deps.Rebuilds != nil, s.deps.Dead != nil
 	all := []route{
 		{"GET /health", func(w http.ResponseWriter, _ *http.Request) {
 			write(w, http.StatusOK, map[string]string{"status": "ok"})
@@ -92,6 +93,10 @@ func (s *Server) routes() []route {
 		{"POST /v1/admin/generation", s.offer(s.deps.Generations != nil, s.handleGeneration)},
 		{"POST /v1/admin/rebuild", s.offer(rebuilds, s.handleRebuild)},
 		{"GET /v1/admin/rebuild", s.offer(rebuilds, s.handleRebuildProgress)},
+		{"GET /v1/admin/dead", s.offer(dead, s.handleDead)},
+		{"GET /v1/admin/dead/{id}", s.offer(dead, s.handleDeadLetter)},
+		{"POST /v1/admin/dead/{id}/replay", s.offer(dead, s.handleReplay)},
+		{"POST /v1/admin/dead/{id}/discard", s.offer(dead, s.handleDiscard)},
 		{"GET /v1/admin/lag", s.offer(s.deps.Logs != nil, s.handleLag)},
 		{"POST /v1/admin/partitions/{lane}/{partition}/resume", s.offer(s.deps.Logs != nil, s.handleResume)},
 	}

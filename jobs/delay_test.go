@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/logic/im"
@@ -488,4 +491,55 @@ func TestLooker_WaitsUntilTheNextIsDueAndNotWhileItsHandsAreFull(t *testing.T) {
 	look(3, lookEvery, lookEvery) // the third; the others may wait behind what is in hand
 	inHand = 0
 	look(5, lookEvery, lookEvery)
+}
+
+// The lane on its pool: what is due is found by who owns the partition, told to the lane,
+// and sent from there; what is none of its records is buried.
+func TestDelay_TheLaneFindsAndSendsWhatIsDue(t *testing.T) {
+	w := newWorld(1)
+	f := newShelf(w)
+	lane := newLogbook(w, 3)
+	lane.raw([]byte("no task at all"))
+	lane.append(text("d1-2", 1, 1)) // of another lane
+	r, err := NewRunner(quickConfig(), Deps{
+		Archive: w, Nodes: w, Projector: w, Sessions: w, Rooms: w, Bus: w, Schedules: f, Decider: f,
+		Producers: map[im.Lane]Producer{
+			im.LaneDelay:    producerFunc(func(t im.Task, done func(error)) { lane.append(t); done(nil) }),
+			im.LaneRealtime: f.produceTo(func(t im.Task) { f.sent = append(f.sent, landed{t, f.now}) }),
+		},
+		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 250 {
+		f.put([]im.ConversationID{"d1-2", "d1-3"}[n%2], 1, 0)
+	}
+	pool := r.pools[slices.IndexFunc(r.pools, func(p *Pool) bool { return p.lane == im.LaneDelay })]
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- live(ctx, pool, lane.join()) }()
+	w.eventually(t, "both are buried", func() bool { return len(w.dead) == 2 })
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		f.mu.Lock()
+		sent := len(f.sent)
+		f.mu.Unlock()
+		if sent >= 250 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of 250 were sent", sent)
+		}
+	}
+	if err := lane.await(t.Context()); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	f.check(t)
+	if len(f.sent) != 250 {
+		t.Errorf("%d were sent", len(f.sent))
+	}
 }

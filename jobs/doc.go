@@ -11,11 +11,13 @@
 //	[J7] changes of messages are numbered 1, 2, 3 … in their conversation, in the order of the log, each decided once for ever
 //	[J8] who is told of a channel's message is who is in when it gets its seq, a leave notice being a member's last and a join notice their first; above Config.MergeAbove members only the channel's end is raised
 //	[J9] a channel's message is one delivery for each node with a member online, and nobody's sessions are read for it but its sender's and those of who joins or leaves
+//	[J10] a scheduled message is sent once, not before the database's clock says that it is due, in the order of its conversation's due times, and never after a cancel that was answered: what is decided of it is decided once, and kept before it is sent
 //
 // A record's way through the files: pool.go is its lane's in this process, commit.go takes
 // it, strand.go gives it a place, its lane's worker does it; that of realtime is scribe.go:
 // realtime.go runs archive.go → change.go → receipt.go → project.go → push.go, and the partition
 // in commit.go commits. poison.go is for what fails. Of channels, roster.go says who is in,
 // notice.go what a notice does to whom, project_room.go and push_room.go reach them, and
-// receipt_group.go tells who spoke.
+// receipt_group.go tells who spoke. Of what waits for its time delay_look.go finds what is due,
+// delay_fire.go sends it, and delay.go is the lane in between.
 package jobs

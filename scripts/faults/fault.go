@@ -17,8 +17,8 @@ type fault struct {
 	inject func(context.Context, *cluster) (heal func(context.Context) error, err error)
 	// hold is how long it stays broken, up to twice that.
 	hold time.Duration
-	// full and quick are how often it is injected in a whole and in a quick run; quick 0
-	// leaves it out there.
+	// full and quick are how often it is injected in a whole and in a quick run, and once
+	// more; quick 0 leaves it out there, unless it is asked for by name.
 	full, quick int
 	// healed says that recovery counts from the mending; else from the breaking.
 	healed bool
@@ -36,7 +36,7 @@ var faults = [][]fault{control, crashes, during, redisFaults, mysqlFaults, kafka
 
 // control is the run without a fault: what fails there fails by itself.
 var control = []fault{{
-	name: "F0", about: "nothing is broken (control)", full: 20, quick: 1, hold: 5 * time.Second, pushes: true,
+	name: "F0", about: "nothing is broken (control)", full: 20, hold: 5 * time.Second, pushes: true,
 	inject: func(context.Context, *cluster) (func(context.Context) error, error) { return nil, nil },
 }, {
 	name: "R4", about: "devices leave and return all the time", full: 20, quick: 1, hold: 3 * time.Second, pushes: true,
@@ -111,7 +111,7 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 	}
 	times := f.full
 	if p.quick {
-		times = f.quick
+		times = max(f.quick, 1)
 	}
 	if p.injections > 0 {
 		times = p.injections

@@ -12,7 +12,7 @@ import (
 var during = []fault{
 	{name: "F1m", about: "all workers are killed while MySQL is away", full: 10, quick: 1, hold: time.Second, healed: true, membership: true,
 		inject: whileAway(func(ctx context.Context, c *cluster) error { return c.stores.kill(ctx, "mysql") }, "mysql")},
-	{name: "F1r", about: "all workers are killed while Redis stands still", full: 10, quick: 1, hold: time.Second, healed: true,
+	{name: "F1r", about: "all workers are killed while Redis stands still", full: 10, hold: time.Second, healed: true,
 		inject: whileAway(func(ctx context.Context, c *cluster) error { return c.stores.pause(ctx, "redis") }, "redis")},
 	{name: "F1l", about: "all workers are killed while rows of some conversations are locked", full: 10, hold: time.Second, healed: true, inject: whileLocked},
 }

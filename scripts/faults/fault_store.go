@@ -9,11 +9,11 @@ import (
 // mysqlFaults and kafkaFaults take away the record and the log; recovery counts from when
 // the store answers again.
 var mysqlFaults = []fault{
-	{name: "F12", about: "MySQL is killed", full: 10, quick: 1, hold: 2 * time.Second, healed: true, membership: true, inject: crashStore("mysql")},
+	{name: "F12", about: "MySQL is killed", full: 10, hold: 2 * time.Second, healed: true, membership: true, inject: crashStore("mysql")},
 }
 
 var kafkaFaults = []fault{
-	{name: "F15", about: "Kafka is killed", full: 10, quick: 1, hold: time.Second, healed: true, inject: crashStore("kafka")},
+	{name: "F15", about: "Kafka is killed", full: 10, hold: time.Second, healed: true, inject: crashStore("kafka")},
 	{name: "F16", about: "Kafka stands still", full: 10, hold: 8 * time.Second, healed: true, inject: freezeStore("kafka")},
 }
 

@@ -149,6 +149,10 @@ func (f *flags) main(ctx context.Context) (failed bool, err error) {
 			fmt.Print(res.details())
 		}
 	}
+	if f.quick && f.run == "" {
+		blind, err := f.bites(ctx, root, dir, c, p)
+		return failed || blind, err
+	}
 	return failed, nil
 }
 

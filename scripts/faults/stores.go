@@ -25,6 +25,7 @@ type stores struct {
 	root, data string
 	ports      []string          // what scripts/services is told
 	env        map[string]string // what it says of their addresses
+	appendOnly string            // yes: Redis comes back with what it had logged
 	admin      *sql.DB
 	redis      *redis.Client // as the administrator
 }
@@ -32,7 +33,7 @@ type stores struct {
 const database = "curlew_faults"
 
 func openStores(ctx context.Context, root, data string) (*stores, error) {
-	s := &stores{root: root, data: data, env: make(map[string]string)}
+	s := &stores{root: root, data: data, env: make(map[string]string), appendOnly: "no"}
 	for _, name := range []string{"REDIS", "MYSQL", "KAFKA", "KAFKA_CONTROLLER"} {
 		addr, err := ports.Find()
 		if err != nil {
@@ -84,7 +85,7 @@ func (s *stores) services(ctx context.Context, command ...string) (string, error
 	cmd := exec.CommandContext(ctx, filepath.Join(s.root, "scripts", "services"), command...)
 	cmd.Env = append(foreign(), s.ports...)
 	cmd.Env = append(cmd.Env, "CURLEW_SERVICES_DATA="+s.data, "CURLEW_SERVICES_MYSQL_MEMORY=256M",
-		"CURLEW_SERVICES_KAFKA_HEAP=256m", "CURLEW_SERVICES_REDIS_MEMORY="+redisMemory)
+		"CURLEW_SERVICES_KAFKA_HEAP=256m", "CURLEW_SERVICES_REDIS_MEMORY="+redisMemory, "CURLEW_SERVICES_REDIS_APPENDONLY="+s.appendOnly)
 	var said strings.Builder
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -19,6 +19,7 @@ import (
 //	set: jobs.realtime.strands=4
 //	sql: ALTER TABLE …
 //	undo: ALTER TABLE …
+//	quick
 //	file: jobs/queue/produce.go
 //	<<<<
 //	old text
@@ -37,6 +38,7 @@ type tooth struct {
 	faults, finds []string
 	set           map[string]string
 	sql, undo     string
+	quick         bool // costs no build: a quick run has it too
 	edits         []edit
 }
 
@@ -91,6 +93,8 @@ func parseTooth(name, s string) (t tooth, err error) {
 			t.set[k] = v
 		case key == "sql":
 			t.sql = value
+		case line == "quick":
+			t.quick = true
 		case key == "undo":
 			t.undo = value
 		case key == "file":

@@ -21,7 +21,7 @@ func (f *flags) bites(ctx context.Context, root, dir string, c *cluster, p plan)
 	healthy, settings := c.binary, c.keys
 	defer func() { c.binary, c.keys = healthy, settings }()
 	for _, t := range teeth {
-		if f.tooth != "" && !slices.Contains(strings.Split(f.tooth, ","), t.name) {
+		if !f.bitten(t) {
 			continue
 		}
 		c.binary, c.keys = healthy, maps.Clone(settings)
@@ -50,6 +50,15 @@ func (f *flags) bites(ctx context.Context, root, dir string, c *cluster, p plan)
 		fmt.Printf("%-16s %s\n", t.name, by)
 	}
 	return failed, nil
+}
+
+// bitten says whether a seeded bug is to be tried: of all, those that were named, and in a
+// run that is not about them the quick ones.
+func (f *flags) bitten(t tooth) bool {
+	if f.tooth != "" {
+		return slices.Contains(strings.Split(f.tooth, ","), t.name)
+	}
+	return f.teeth || t.quick
 }
 
 // bite runs one seeded engine under the faults that show the bug, and says which has and

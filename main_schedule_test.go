@@ -110,18 +110,63 @@ func TestSchedule_IsDecidedAgainWhenItIsDue(t *testing.T) {
 	t.Parallel()
 	e := startEngine(t, devtest.Start(t))
 	ada, bob, conv := e.pair(t)
-	var refused inbox[protocol.Rejected]
-	ada.connect("phone", func(o *client.Options) {
-		o.OnRejected = func(_ *client.Outgoing, err *protocol.Error) { refused.add(protocol.Rejected{Code: err.Code}) }
-	})
 	sent, err := ada.http.Schedule(t.Context(), textTo(bob.id, "am I?"), time.Now().Add(3*time.Second)) // beyond a copy of what may be ([L4])
 	must(t, err)
 	must(t, bob.http.Do(t.Context(), http.MethodPut, "/v1/blocks/"+ada.id.String(), nil, nil))
-	if row := ada.ends(*sent.ScheduleID, im.ScheduleFailed); row.Reason != "blocked" {
-		t.Errorf("%+v", row)
+	group, err := bob.http.CreateGroup(t.Context(), protocol.CreateGroup{Name: "Waders", Members: []im.UserID{ada.id}})
+	must(t, err)
+	main := group.Group.Channels[0].ConversationID
+	inGroup := textTo(bob.id, "am I in?")
+	inGroup.To = protocol.To{ConversationID: main}
+	member, err := ada.http.Schedule(t.Context(), inGroup, time.Now().Add(time.Second))
+	must(t, err)
+	_, err = bob.http.RemoveMember(t.Context(), group.Group.ID, ada.id)
+	must(t, err)
+	for id, code := range map[im.ScheduleID]string{*sent.ScheduleID: "blocked", *member.ScheduleID: "not_found"} {
+		if row := ada.ends(id, im.ScheduleFailed); row.Reason != code {
+			t.Errorf("failed for %s: %+v", code, row)
+		}
 	}
 	if all := bob.history(conv); len(all) > 0 {
 		t.Errorf("%+v", all)
+	}
+}
+
+// Whatever is said of times and pages, it is read or refused (RELIABILITY.md, 4.3).
+func TestSchedule_BadInputIsRefused(t *testing.T) {
+	t.Parallel()
+	e := startEngine(t, devtest.Start(t))
+	ada, bob, _ := e.pair(t)
+	auth := ada.http.Token()
+	for _, at := range []string{"-1", `"soon"`, "1.5", "1e30", "9007199254740993", "9223372036854775808", "NaN", "[]", "true"} {
+		body := fmt.Sprintf(`{"client_msg_id":%q,"to":{"user_id":%q},"content":{"text":"hm"},"deliver_at":%s}`, client.NewClientMsgID(), bob.id, at)
+		if r := (call{method: http.MethodPost, path: "/v1/messages", body: body}).do(t, e.http, auth); r.status != http.StatusBadRequest {
+			t.Errorf("deliver_at %s: %d %s", at, r.status, r.body)
+		}
+	}
+	sent, err := ada.http.Schedule(t.Context(), textTo(bob.id, "hm"), time.Now().Add(time.Hour))
+	must(t, err)
+	own := "/v1/scheduled/" + sent.ScheduleID.String()
+	for _, c := range []call{
+		{method: http.MethodGet, path: "/v1/scheduled?after=9223372036854775808-1"}, {method: http.MethodGet, path: "/v1/scheduled?after=1--1"},
+		{method: http.MethodGet, path: "/v1/scheduled?state=0"}, {method: http.MethodGet, path: "/v1/scheduled?conversation_id=d2-1"},
+		{method: http.MethodGet, path: "/v1/scheduled?limit=0"}, {method: http.MethodGet, path: "/v1/scheduled/NaN"},
+		{method: http.MethodDelete, path: "/v1/scheduled/9223372036854775808"}, {method: http.MethodPost, path: "/v1/scheduled/-1/send"},
+		{method: http.MethodPatch, path: own, body: `{}`}, {method: http.MethodPatch, path: own, body: `{"deliver_at":null}`},
+		{method: http.MethodPatch, path: own, body: `{"deliver_at":0}`}, {method: http.MethodPatch, path: own, body: `{"content":"hm"}`},
+		{method: http.MethodPatch, path: own, body: `{"content":{"text":"\u0000"}}`},
+	} {
+		if r := c.do(t, e.http, auth); r.status != http.StatusBadRequest {
+			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.body, r.status, r.body)
+		}
+	}
+	// What is the server's to say is not the client's.
+	patch := call{method: http.MethodPatch, path: own, body: `{"deliver_at":` + fmt.Sprint(time.Now().Add(2*time.Hour).UnixMilli()) + `,"state":"sent","conversation_id":"d1-1","by_server":true}`}
+	if r := patch.do(t, e.http, auth); r.status != http.StatusOK {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if row, err := ada.http.ScheduledOne(t.Context(), *sent.ScheduleID); err != nil || row.State != "pending" || row.ByServer || row.ConversationID != sent.ConversationID {
+		t.Errorf("%+v %v", row, err)
 	}
 }
 

@@ -19,7 +19,7 @@ type dialect struct {
 	forUpdate string
 	// keepConversation and the others end an INSERT that leaves a row alone where it is
 	// there already. Never INSERT IGNORE: that hides bad data too.
-	keepConversation, keepMember, keepUncounted string
+	keepConversation, keepMember, keepUncounted, keepPool string
 	// rejoin ends an INSERT into members by which users join a channel: who has left comes
 	// back, who is in stays as they are. rejoinGroup and moveInChannel end those into
 	// group_members and channel_members.
@@ -62,6 +62,7 @@ var mysqlDialect = dialect{
 	keepConversation: " ON DUPLICATE KEY UPDATE kind = kind",
 	keepMember:       " ON DUPLICATE KEY UPDATE join_seq = join_seq",
 	keepUncounted:    " ON DUPLICATE KEY UPDATE user_id = user_id",
+	keepPool:         " ON DUPLICATE KEY UPDATE scope = scope",
 
 	// joined_seq comes last: what stands before it looks at its old value.
 	rejoin: ` ON DUPLICATE KEY UPDATE
@@ -104,6 +105,7 @@ var sqliteDialect = dialect{
 	keepConversation: " ON CONFLICT DO NOTHING",
 	keepMember:       " ON CONFLICT DO NOTHING",
 	keepUncounted:    " ON CONFLICT DO NOTHING",
+	keepPool:         " ON CONFLICT DO NOTHING",
 
 	rejoin: ` ON CONFLICT (user_id, conversation) DO UPDATE SET
 		join_seq = MAX(members.join_seq, excluded.join_seq), joined_seq = excluded.joined_seq,

@@ -38,6 +38,7 @@ import (
 //	im:{<conv>}:nodes          zset    node → when it entered the room, µs             nodes               none⁵   rooms.go
 //	im:node:{<node>}:rooms     zset    conversation → when the node entered, µs        rooms of the node   none⁵   rooms.go
 //	im:rooms                   zset    node with such a list → when it last entered    nodes               none⁵   rooms.go
+//	im:pools                   hash    process/lane → report of a worker pool, JSON    processes × 4       60 s    pools.go
 //	im:node:{<node>}           channel push batches                                    -                   -       bus.go
 //
 // ¹ it is what everything else is trusted by; losing it voids all seals.
@@ -50,6 +51,7 @@ const (
 	keyDoubt      = "im:doubt"
 	keyNodes      = "im:nodes"
 	keyRooms      = "im:rooms"
+	keyPools      = "im:pools"
 )
 
 func userKey(u im.UserID, part string) string { return "im:{u" + u.String() + "}:" + part }

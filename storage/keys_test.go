@@ -70,6 +70,9 @@ func TestKeys_TableIsTrue(t *testing.T) {
 	if _, _, err := NewLimits(r).Take(ctx, "send:7", 1, 0.01, 10); err != nil {
 		t.Fatal(err)
 	}
+	if err := NewPools(r, nil).ReportPools(ctx, []im.PoolReport{{Process: "p", Lane: im.LaneRealtime}}); err != nil {
+		t.Fatal(err)
+	}
 	rows := keyTable(t)
 	check := func(key string) {
 		kind, ttl := s.admin.Type(ctx, key).Val(), s.admin.PTTL(ctx, key).Val()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What must hold before a test is worth running: format, vet on both systems, a C
-# compiler for the race detector, and that the two systems build.
+# compiler for the race detector, that the two systems build, and no known vulnerability.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,4 +20,5 @@ fi
 go vet ./...
 # macOS cannot be run here: it is built and vetted.
 CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go vet ./...
+scripts/vuln.sh
 echo "check: format, vet, build for linux and darwin: ok"

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/curlew-im/curlew/client"
 	"github.com/curlew-im/curlew/scripts/devtest/ports"
+	"github.com/curlew-im/curlew/scripts/devtest/services"
 )
 
 // engine is Curlew under test: a process for each role, or several, on stores of its
@@ -129,7 +128,7 @@ func (e *engine) start(ctx context.Context, role string) error {
 	}
 	e.nodes = append(e.nodes, n)
 	for end := time.Now().Add(time.Minute); ; {
-		if answers(ctx, "http://"+n.admin+"/ready") {
+		if services.Answers(ctx, "http://"+n.admin+"/ready") {
 			return nil
 		}
 		if time.Now().After(end) || ctx.Err() != nil {
@@ -137,22 +136,6 @@ func (e *engine) start(ctx context.Context, role string) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-func answers(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return false
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	_, _ = io.Copy(io.Discard, res.Body)
-	res.Body.Close()
-	return res.StatusCode == http.StatusOK
 }
 
 // end stops the processes, the last first, then the stores.

@@ -5,9 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,16 +15,17 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/scripts/devtest/services"
 )
 
 // stores are a Redis, a MariaDB and a Kafka of the bench's own, kept in data/bench
 // between runs; a run has a database and topics of its own, and an empty Redis.
 type stores struct {
-	root, data string
-	env        map[string]string // as scripts/services says
-	database   string
-	admin      *sql.DB
-	redis      *redis.Client
+	services services.Services
+	env      map[string]string // as scripts/services says
+	database string
+	admin    *sql.DB
+	redis    *redis.Client
 }
 
 // Ports of the bench's stores, beside those of scripts/services: a bench may run while
@@ -37,17 +36,18 @@ var storePorts = map[string]string{
 }
 
 func openStores(ctx context.Context, root, data string) (*stores, error) {
-	s := &stores{root: root, data: data, env: make(map[string]string), database: "curlew_test_bench_" + random()[:12]}
-	if _, err := s.services(ctx, "up"); err != nil {
-		return s, err
+	s := &stores{services: services.Services{Root: root, Data: data}, database: "curlew_test_bench_" + random()[:12]}
+	for k, v := range storePorts {
+		if os.Getenv(k) == "" {
+			s.services.Env = append(s.services.Env, k+"="+v)
+		}
 	}
-	out, err := s.services(ctx, "env")
+	_, err := s.services.Run(ctx, "up")
 	if err != nil {
 		return s, err
 	}
-	for line := range strings.Lines(out) {
-		k, v, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
-		s.env[k] = strings.Trim(v, "'")
+	if s.env, err = s.services.Addresses(ctx); err != nil {
+		return s, err
 	}
 	cfg, err := mysql.ParseDSN(s.env["CURLEW_MYSQL_ADMIN_DSN"])
 	if err != nil {
@@ -66,40 +66,18 @@ func openStores(ctx context.Context, root, data string) (*stores, error) {
 	return s, s.redis.FlushAll(ctx).Err()
 }
 
-// services runs scripts/services for our own stores.
-func (s *stores) services(ctx context.Context, command ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(s.root, "scripts", "services"), command...)
-	cmd.Env = append(os.Environ(), "CURLEW_SERVICES_DATA="+s.data)
-	for k, v := range storePorts {
-		if os.Getenv(k) == "" {
-			cmd.Env = append(cmd.Env, k+"="+v)
-		}
-	}
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("scripts/services %v: %w", command, err)
-	}
-	return string(out), nil
-}
-
 // restart ends a store in good order and starts it again, with nothing in memory.
 func (s *stores) restart(ctx context.Context, store string) error {
-	if _, err := s.services(ctx, "down", store); err != nil {
+	if _, err := s.services.Run(ctx, "down", store); err != nil {
 		return err
 	}
-	_, err := s.services(ctx, "up", store)
+	_, err := s.services.Run(ctx, "up", store)
 	return err
 }
 
 // environment is what the engine's processes are told of the stores.
-func (s *stores) environment() (env []string) {
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "CURLEW_") {
-			env = append(env, kv)
-		}
-	}
-	return append(env,
+func (s *stores) environment() []string {
+	return append(services.Foreign(),
 		"CURLEW_REDIS_ADDR="+s.env["CURLEW_REDIS_ADDR"],
 		"CURLEW_REDIS_USER="+s.env["CURLEW_REDIS_USER"],
 		"CURLEW_REDIS_PASSWORD="+s.env["CURLEW_REDIS_PASSWORD"],
@@ -127,13 +105,13 @@ func (s *stores) close() error {
 	if s.redis != nil {
 		s.redis.Close()
 	}
-	_, err := s.services(ctx, "down")
+	_, err := s.services.Run(ctx, "down")
 	return err
 }
 
 func (s *stores) processes() (all []process) {
 	for _, name := range []string{"redis", "mysql", "kafka"} {
-		b, err := os.ReadFile(filepath.Join(s.data, name, name+".pid"))
+		b, err := os.ReadFile(filepath.Join(s.services.Data, name, name+".pid"))
 		if err != nil {
 			continue
 		}
@@ -189,7 +167,7 @@ func (s *stores) versions(ctx context.Context) map[string]string {
 			v["redis"] = version
 		}
 	}
-	if out, err := s.services(ctx, "status", "kafka"); err == nil {
+	if out, err := s.services.Run(ctx, "status", "kafka"); err == nil {
 		f := strings.Fields(out)
 		v["kafka"] = f[len(f)-1]
 	}

@@ -18,9 +18,9 @@ var redisFaults = []fault{
 // crashRedis kills Redis; every other time it comes back with what an append-only file
 // kept, which is nearly all: the harder case.
 func crashRedis(ctx context.Context, c *cluster) (func(context.Context) error, error) {
-	c.stores.appendOnly = "no"
+	keep := "no"
 	if rand.IntN(2) == 0 {
-		c.stores.appendOnly = "yes"
+		keep = "yes"
 		if err := c.stores.redis.ConfigSet(ctx, "appendonly", "yes").Err(); err != nil {
 			return nil, err
 		}
@@ -31,7 +31,7 @@ func crashRedis(ctx context.Context, c *cluster) (func(context.Context) error, e
 	if err := c.stores.kill(ctx, "redis"); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return c.stores.up(ctx, "redis") }, nil
+	return func(ctx context.Context) error { return c.stores.logged(ctx, keep) }, nil
 }
 
 func emptyRedis(ctx context.Context, c *cluster) (func(context.Context) error, error) {

@@ -87,9 +87,6 @@ func (f *flags) plan() (plan, map[string]string) {
 	if f.quick || f.teeth {
 		p.size, p.quick, more = quick, true, quicker
 	}
-	if f.teeth {
-		p.settling = settlingSoon
-	}
 	if f.rate > 0 {
 		p.size.rate = f.rate
 	}

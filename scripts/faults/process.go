@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/curlew-im/curlew/scripts/devtest/services"
 )
 
 // process is one process of the engine, at addresses that it keeps over its lives.
@@ -91,7 +91,7 @@ func (p *process) terminate() { p.signal(syscall.SIGTERM, true) }
 // ready waits until the process says that it serves.
 func (p *process) ready(ctx context.Context) error {
 	for {
-		if answers(ctx, "http://"+p.admin+"/ready") {
+		if services.Answers(ctx, "http://"+p.admin+"/ready") {
 			return nil
 		}
 		p.mu.Lock()
@@ -104,22 +104,6 @@ func (p *process) ready(ctx context.Context) error {
 			return fmt.Errorf("%s is not ready: %w: see %s", p.name, err, p.log.Name())
 		}
 	}
-}
-
-func answers(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return false
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	_, _ = io.Copy(io.Discard, res.Body)
-	res.Body.Close()
-	return res.StatusCode == http.StatusOK
 }
 
 // pause waits, less if ctx ends.

@@ -6,41 +6,43 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
-	"fmt"
+	"io"
+	"log"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/curlew-im/curlew/scripts/devtest/ports"
+	"github.com/curlew-im/curlew/scripts/devtest/services"
 )
 
 // stores are a Redis, a MariaDB and a Kafka of this run's own.
 type stores struct {
-	root, data string
-	ports      []string          // what scripts/services is told
-	env        map[string]string // what it says of their addresses
-	appendOnly string            // yes: Redis comes back with what it had logged
-	admin      *sql.DB
-	redis      *redis.Client // as the administrator
+	services services.Services
+	env      map[string]string // their addresses
+	admin    *sql.DB
+	redis    *redis.Client // as the administrator
 }
 
 const database = "curlew_faults"
 
 func openStores(ctx context.Context, root, data string) (*stores, error) {
-	s := &stores{root: root, data: data, env: make(map[string]string), appendOnly: "no"}
+	_ = mysql.SetLogger(log.New(io.Discard, "", 0)) // it is to be lost; never nil
+	s := &stores{services: services.Services{Root: root, Data: data, Env: []string{
+		"CURLEW_SERVICES_MYSQL_MEMORY=256M", "CURLEW_SERVICES_KAFKA_HEAP=256m", "CURLEW_SERVICES_REDIS_MEMORY=" + redisMemory,
+	}}}
 	for _, name := range []string{"REDIS", "MYSQL", "KAFKA", "KAFKA_CONTROLLER"} {
 		addr, err := ports.Find()
 		if err != nil {
 			return s, err
 		}
 		_, port, _ := net.SplitHostPort(addr) // just made
-		s.ports = append(s.ports, "CURLEW_SERVICES_"+name+"_PORT="+port)
+		s.services.Env = append(s.services.Env, "CURLEW_SERVICES_"+name+"_PORT="+port)
 	}
 	// Kafka's jars are what takes long: those that are there already are used.
 	if jars := filepath.Join(root, "data", "services", "kafka", "lib"); exists(jars) {
@@ -54,13 +56,9 @@ func openStores(ctx context.Context, root, data string) (*stores, error) {
 	if err := s.up(ctx); err != nil {
 		return s, err
 	}
-	out, err := s.services(ctx, "env")
-	if err != nil {
+	var err error
+	if s.env, err = s.services.Addresses(ctx); err != nil {
 		return s, err
-	}
-	for line := range strings.Lines(out) {
-		k, v, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
-		s.env[k] = strings.Trim(v, "'")
 	}
 	if s.admin, err = sql.Open("mysql", s.dsn("")); err != nil {
 		return s, err
@@ -80,43 +78,36 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// services runs scripts/services for our own stores.
-func (s *stores) services(ctx context.Context, command ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(s.root, "scripts", "services"), command...)
-	cmd.Env = append(foreign(), s.ports...)
-	cmd.Env = append(cmd.Env, "CURLEW_SERVICES_DATA="+s.data, "CURLEW_SERVICES_MYSQL_MEMORY=256M",
-		"CURLEW_SERVICES_KAFKA_HEAP=256m", "CURLEW_SERVICES_REDIS_MEMORY="+redisMemory, "CURLEW_SERVICES_REDIS_APPENDONLY="+s.appendOnly)
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("scripts/services %v: %w\n%s", command, err, said.String())
-	}
-	return string(out), nil
-}
-
 // redisMemory is maxmemory where no fault says otherwise.
 const redisMemory = "512mb"
 
 // up starts stores, all without a name, and waits until they answer.
 func (s *stores) up(ctx context.Context, names ...string) error {
-	_, err := s.services(ctx, append([]string{"up"}, names...)...)
+	_, err := s.services.Run(ctx, append([]string{"up"}, names...)...)
+	return err
+}
+
+// logged starts Redis again, with what it had logged where keep says so.
+func (s *stores) logged(ctx context.Context, keep string) error {
+	again := s.services
+	again.Env = append(slices.Clone(again.Env), "CURLEW_SERVICES_REDIS_APPENDONLY="+keep)
+	_, err := again.Run(ctx, "up", "redis")
 	return err
 }
 
 // kill, pause and resume are SIGKILL, SIGSTOP and SIGCONT.
 func (s *stores) kill(ctx context.Context, name string) error {
-	_, err := s.services(ctx, "kill", name)
+	_, err := s.services.Run(ctx, "kill", name)
 	return err
 }
 
 func (s *stores) pause(ctx context.Context, name string) error {
-	_, err := s.services(ctx, "pause", name)
+	_, err := s.services.Run(ctx, "pause", name)
 	return err
 }
 
 func (s *stores) resume(ctx context.Context, name string) error {
-	_, err := s.services(ctx, "resume", name)
+	_, err := s.services.Run(ctx, "resume", name)
 	return err
 }
 
@@ -154,23 +145,13 @@ func (s *stores) addr(name string) string {
 // given addresses.
 func (s *stores) environment(redis, mysql, kafka string) []string {
 	dsn := s.dsn(mysql)
-	return append(foreign(),
+	return append(services.Foreign(),
 		"CURLEW_REDIS_ADDR="+redis,
 		"CURLEW_REDIS_USER="+s.env["CURLEW_REDIS_USER"],
 		"CURLEW_REDIS_PASSWORD="+s.env["CURLEW_REDIS_PASSWORD"],
 		"CURLEW_MYSQL_DSN="+dsn, "CURLEW_MYSQL_ADMIN_DSN="+dsn,
 		"CURLEW_KAFKA_ADDRS="+kafka,
 	)
-}
-
-// foreign is our own environment without what is said to Curlew.
-func foreign() (env []string) {
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "CURLEW_") {
-			env = append(env, kv)
-		}
-	}
-	return env
 }
 
 // exec runs a statement in our database.

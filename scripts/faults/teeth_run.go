@@ -18,6 +18,7 @@ func (f *flags) bites(ctx context.Context, root, dir string, c *cluster, p plan)
 	if err != nil {
 		return false, err
 	}
+	p.settling = settlingSoon
 	healthy, settings := c.binary, c.keys
 	defer func() { c.binary, c.keys = healthy, settings }()
 	for _, t := range teeth {

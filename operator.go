@@ -39,6 +39,7 @@ func operatorCommands(load func() (*configs.Config, error), out io.Writer) []*co
 		o.rebuildCommand(),
 		o.deadCommand(),
 		o.lagCommand(),
+		o.poolsCommand(),
 	}
 	for _, c := range all {
 		c.PersistentFlags().StringVar(&o.base, "admin", "", "admin listener of the process to ask (default admin.listen); the token is admin.token's")

@@ -107,6 +107,7 @@ func (a *App) openJobs(context.Context) (err error) {
 	a.runner, err = jobs.NewRunner(a.cfg.Jobs.Config, jobs.Deps{
 		Queue: a.cluster, Archive: a.db, Nodes: a.db, Projector: storage.NewProjector(a.redis),
 		Sessions: routes, Rooms: routes, Bus: storage.NewBus(a.redis), Producers: producers,
+		Process: string(newNode("jobs")), Pools: storage.NewPools(a.redis, a.db),
 		Notifier: notifier, Devices: a.db, Badges: storage.NewIndex(a.redis, a.db),
 		Schedules: a.db, Decider: a.decider,
 		Log: a.log.With("part", "jobs"), Metrics: a.reg, Steps: a.steps,
@@ -181,6 +182,12 @@ func (a *App) openAdmin(context.Context) (err error) {
 	}
 	if a.rebuilder != nil {
 		deps.Rebuilds = a.rebuilder
+	}
+	if a.db != nil {
+		deps.Pools = storage.NewPools(a.redis, a.db)
+	}
+	if a.runner != nil {
+		deps.Own = a.runner
 	}
 	if a.runner != nil {
 		deps.Dead = a.runner.DeadLetters(a.db)

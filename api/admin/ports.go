@@ -49,3 +49,19 @@ type Dead interface {
 	// Discard ends it for good; im.ErrConflict where it is not open.
 	Discard(ctx context.Context, id im.DeadID) error
 }
+
+// PoolBook is how the worker pools of all processes are, and what operators set of them.
+// storage.Pools implements it.
+type PoolBook interface {
+	// PoolReports are of the last 10 s; im.ErrCache while Redis is away.
+	PoolReports(ctx context.Context) ([]im.PoolReport, error)
+	// SetPool turns the pools of a lane, in one process or, where that is empty, in all.
+	SetPool(ctx context.Context, process string, lane im.Lane, patch im.PoolPatch) error
+	// ResetPool forgets what was set so.
+	ResetPool(ctx context.Context, process string, lane im.Lane) error
+}
+
+// OwnPools are those of this process, as they are now. *jobs.Runner implements it.
+type OwnPools interface {
+	PoolReports() []im.PoolReport
+}

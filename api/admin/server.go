@@ -39,6 +39,8 @@ type Deps struct {
 	Rebuilds    Rebuilds    // nil: it has no MySQL; needs Generations
 	Logs        Logs        // nil: it has no Kafka
 	Dead        Dead        // nil: it has no workers
+	Pools       PoolBook    // nil: it has no MySQL
+	Own         OwnPools    // nil: it does not play jobs
 	Gatherer    prometheus.Gatherer
 	Log         *slog.Logger
 }
@@ -97,6 +99,9 @@ func (s *Server) routes() []route {
 		{"GET /v1/admin/dead/{id}", s.offer(dead, s.handleDeadLetter)},
 		{"POST /v1/admin/dead/{id}/replay", s.offer(dead, s.handleReplay)},
 		{"POST /v1/admin/dead/{id}/discard", s.offer(dead, s.handleDiscard)},
+		{"GET /v1/admin/pools", s.offer(s.deps.Pools != nil, s.handlePools)},
+		{"PATCH /v1/admin/pools/{lane}", s.offer(s.deps.Pools != nil, s.handleSetPool)},
+		{"DELETE /v1/admin/pools/{lane}", s.offer(s.deps.Pools != nil, s.handleResetPool)},
 		{"GET /v1/admin/lag", s.offer(s.deps.Logs != nil, s.handleLag)},
 		{"POST /v1/admin/partitions/{lane}/{partition}/resume", s.offer(s.deps.Logs != nil, s.handleResume)},
 	}

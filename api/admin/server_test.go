@@ -37,7 +37,7 @@ func newServer(t *testing.T, cfg Config, checks ...Check) (*Server, *generations
 	reg := prometheus.NewRegistry()
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "curlew_test_things_total"})
 	reg.MustRegister(c)
-	s, err := NewServer(cfg, Deps{Checks: checks, Generations: g, Rebuilds: newRebuilds(), Dead: newLetters(), Gatherer: reg, Log: slog.New(slog.DiscardHandler)})
+	s, err := NewServer(cfg, Deps{Checks: checks, Generations: g, Rebuilds: newRebuilds(), Dead: newLetters(), Pools: newPoolBook(), Own: ownPools{}, Gatherer: reg, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,15 +169,21 @@ func (s *stores) exec(ctx context.Context, statement string) error {
 }
 
 // lock keeps everybody from inserting into some conversations until the returned function
-// is called.
+// is called. One in which just then a row is being inserted may be left out.
 func (s *stores) lock(ctx context.Context, convs []*conv) (unlock func() error, err error) {
 	// It must reach past the last row: at READ COMMITTED gaps are not locked.
 	tx, err := s.admin.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	if err != nil {
 		return nil, err
 	}
+	if _, err := tx.ExecContext(ctx, "SET innodb_lock_wait_timeout = 1"); err != nil {
+		return nil, errors.Join(err, tx.Rollback())
+	}
+	const end = "SELECT seq FROM " + database + ".messages FORCE INDEX (PRIMARY) WHERE conversation = ? ORDER BY seq DESC LIMIT 1 FOR UPDATE"
 	for _, c := range convs {
-		if _, err := tx.ExecContext(ctx, "SELECT seq FROM "+database+".messages WHERE conversation = ? FOR UPDATE", string(c.id)); err != nil {
+		var seq uint64
+		var late *mysql.MySQLError
+		if err := tx.QueryRowContext(ctx, end, string(c.id)).Scan(&seq); err != nil && !errors.As(err, &late) {
 			return nil, errors.Join(err, tx.Rollback())
 		}
 	}

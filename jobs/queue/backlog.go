@@ -159,13 +159,12 @@ func (b *Backlog) Least() (least im.Backlog) {
 
 func (v *backlogView) of(partition int) im.Backlog {
 	p := &v.parts[partition]
-	now := time.Now()
-	if now.Sub(p.at) > backlogKnown {
+	if time.Since(p.at) > backlogKnown {
 		return im.Backlog{}
 	}
 	l := im.Backlog{Records: p.Records(), Stopped: p.stopped}
-	if !p.Oldest.IsZero() {
-		l.Age = max(now.Sub(p.Oldest), 0)
+	if !p.Oldest.IsZero() { // as it was seen: while Kafka does not answer nobody is behind it
+		l.Age = max(p.at.Sub(p.Oldest), 0)
 	}
 	return l
 }

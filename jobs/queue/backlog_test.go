@@ -46,9 +46,10 @@ func TestBacklog_IsOfTheConversationsPartition(t *testing.T) {
 		_ = produceAll(p, []im.Task{send("d1-2", 0)})
 		first := time.Now() // it was produced before this
 		_ = produceAll(p, []im.Task{send("d1-2", 1), send("d1-2", 2)})
+		between := time.Since(first)
 		earlier(b, 2*backlogEvery) // the last look is too long ago to say when they came
 		looked(t, b)
-		if got := b.Backlog("d1-2"); got.Records != 3 || got.Age < time.Since(first)-time.Millisecond { // Kafka's times are of milliseconds
+		if got := b.Backlog("d1-2"); got.Records != 3 || got.Age < between-time.Millisecond { // Kafka's times are of milliseconds
 			t.Fatalf("three wait: %+v", got)
 		}
 		if n := b.seen.Load().parts[Partition("d1-2", 4)].read; n != 0 {
@@ -91,7 +92,7 @@ func TestBacklog_WhoKeepsUpIsNotRead(t *testing.T) {
 	})
 	_ = produceAll(p, []im.Task{send("d1-2", 0)})
 	looked(t, b)
-	if got := b.Backlog("d1-2"); got.Records != 1 || got.Age <= 0 || got.Age > backlogEvery {
+	if got := b.Backlog("d1-2"); got.Records != 1 || got.Age <= 0 {
 		t.Fatalf("got %+v", got)
 	}
 }

@@ -58,7 +58,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "curlew_queue_backlog_records", Help: "Records of the whole lane that are not done, as any process sees it that has logic.",
 	}, []string{"lane"})
 	m.backlogAge = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "curlew_queue_backlog_seconds", Help: "Age of the oldest of them, up to 4 s too high where the workers keep up.",
+		Name: "curlew_queue_backlog_seconds", Help: "Age of the oldest of them, up to 2 s too high where the workers keep up.",
 	}, []string{"lane"})
 	m.unpinned = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "curlew_queue_partitions_unpinned", Help: "Partitions of the topic beyond queue.partitions: nothing is produced to them, nothing expected of them. Negative: some are gone.",

@@ -423,6 +423,47 @@ func TestProducer_FullIsOverloaded(t *testing.T) {
 	}
 }
 
+// [Q3] What waits behind a request without an answer is answered before that is given up.
+func TestProducer_WhatWaitsBehindASilentBrokerIsAnsweredInItsOwnTime(t *testing.T) {
+	broker := embedded(t)
+	cfg := quick(broker.ListenAddrs())
+	cfg.ProduceBudget, cfg.ProduceAttempt, cfg.ProduceInFlight = 1500*time.Millisecond, 1500*time.Millisecond, 1
+	c := cluster(t, cfg)
+	reached := make(chan struct{}, 1)
+	silent := make(chan struct{})
+	t.Cleanup(func() { close(silent) })
+	broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		broker.SleepControl(func() { // the others are answered meanwhile
+			select {
+			case reached <- struct{}{}:
+			default:
+			}
+			<-silent
+		})
+		return nil, nil, false
+	})
+	p := NewProducer(c, im.LaneRealtime)
+	t.Cleanup(p.Close)
+	other := im.ConversationID("d1-3")
+	for n := im.UserID(4); Partition(other, cfg.Partitions) == Partition("d1-2", cfg.Partitions); n++ {
+		other = im.DirectConversation(1, n)
+	}
+	answers := make(chan error, 3)
+	answer := func(err error) { answers <- err }
+	p.Produce(send("d1-2", 0), answer)
+	<-reached
+	p.Produce(send("d1-2", 1), answer) // its partition is in the request
+	p.Produce(send(other, 1), answer)  // there is no sender
+	for range 2 {
+		if err := <-answers; !errors.Is(err, im.ErrQueue) {
+			t.Fatalf("what was never handed over: %v", err)
+		}
+	}
+	if err := <-answers; !errors.Is(err, im.ErrUnknownOutcome) {
+		t.Fatalf("what was: %v", err)
+	}
+}
+
 func TestProducer_CloseAnswersEverything(t *testing.T) {
 	c := cluster(t, quick(embedded(t).ListenAddrs()))
 	p := NewProducer(c, im.LaneRealtime)

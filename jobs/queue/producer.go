@@ -34,6 +34,9 @@ type Producer struct {
 	closed  bool
 	leaders []int // by partition; -1 unknown
 	senders sync.WaitGroup
+
+	sweeper sync.WaitGroup
+	end     func() // of the sweeper
 }
 
 // partitionQueue is what waits for one partition.
@@ -63,6 +66,9 @@ func NewProducer(c *Cluster, lane im.Lane) *Producer {
 	for i := range p.leaders {
 		p.leaders[i] = -1
 	}
+	ended := make(chan struct{})
+	p.end = sync.OnceFunc(func() { close(ended) })
+	p.sweeper.Go(func() { p.sweep(ended) })
 	p.senders.Go(p.learnLeaders)
 	for range c.cfg.ProduceInFlight {
 		p.senders.Go(p.run)
@@ -116,6 +122,36 @@ func (p *Producer) Close() {
 	p.work.Broadcast()
 	p.mu.Unlock()
 	p.senders.Wait()
+	p.end()
+	p.sweeper.Wait()
+}
+
+// patience is how long a task may wait to be handed over: the rest of its budget is for
+// the broker.
+func (p *Producer) patience() time.Duration { return p.c.cfg.ProduceBudget * 2 / 3 }
+
+// sweep answers what has waited too long, also where every sender waits for a broker that
+// does not answer, or the partition is in a request ([Q3]).
+func (p *Producer) sweep(ended <-chan struct{}) {
+	tick := time.NewTicker(p.c.cfg.ProduceBudget / 15)
+	defer tick.Stop()
+	for {
+		var now time.Time
+		select {
+		case <-ended:
+			return
+		case now = <-tick.C:
+		}
+		var expired []item
+		p.mu.Lock()
+		for i := range p.parts {
+			expired = append(expired, p.parts[i].expired(now, p.patience())...)
+		}
+		p.mu.Unlock()
+		if len(expired) > 0 {
+			p.expire(expired)
+		}
+	}
 }
 
 // batch is one partition's share of a request.
@@ -194,12 +230,7 @@ func (p *Producer) take() (batches []*batch, expired []item) {
 // little of its budget is left to hand it over.
 func (p *Producer) cut(q *partitionQueue, partition int, now time.Time, room int) (b *batch, expired []item) {
 	cfg := &p.c.cfg
-	patience := cfg.ProduceBudget * 2 / 3
-	n := 0
-	for n < len(q.items) && now.Sub(q.items[n].at) > patience {
-		n++
-	}
-	expired, q.items = q.items[:n:n], q.items[n:]
+	expired = q.expired(now, p.patience())
 	if len(q.items) == 0 {
 		return nil, expired
 	}
@@ -217,6 +248,16 @@ func (p *Producer) cut(q *partitionQueue, partition int, now time.Time, room int
 	}
 	q.items = rest
 	return b, expired
+}
+
+// expired takes off the front what has waited for longer than patience.
+func (q *partitionQueue) expired(now time.Time, patience time.Duration) (old []item) {
+	n := 0
+	for n < len(q.items) && now.Sub(q.items[n].at) > patience {
+		n++
+	}
+	old, q.items = q.items[:n:n], q.items[n:]
+	return old
 }
 
 // finish frees a batch's partition and answers its tasks.
@@ -239,6 +280,9 @@ func (p *Producer) expire(items []item) {
 	for i := range items {
 		p.records--
 		p.bytes -= items[i].size()
+	}
+	if p.closed {
+		p.work.Broadcast()
 	}
 	p.mu.Unlock()
 	p.answer(items, fmt.Errorf("waited too long to be handed over: %w", im.ErrQueue))

@@ -40,86 +40,118 @@ func (d *delay) fire(ctx context.Context, c im.ConversationID, to im.FireTask, a
 			return &endedError{err}
 		}
 		advance()
-		todo := undecided(rows)
-		if len(todo) > 0 {
-			err = d.decide(ctx, c, todo) // and read what then stands
-		} else {
-			err = d.send(ctx, c, rows)
-		}
+		shots, err := d.decide(ctx, rows)
 		if err != nil {
 			return err
 		}
+		if err := d.send(ctx, c, shots); err != nil {
+			return err
+		}
+		if len(shots) == len(rows) && len(rows) < fireRows {
+			return nil // there is no more
+		}
 	}
 }
 
-func undecided(rows []im.Scheduled) []*im.Scheduled {
-	var all []*im.Scheduled
-	for i := range rows {
-		if !rows[i].Decided {
-			all = append(all, &rows[i])
-		}
-	}
-	return all
+// shot is a row with what was decided of it.
+type shot struct {
+	row  *im.Scheduled
+	task *im.SendTask // nil: it has ended
 }
 
 // decide says what becomes of rows: what is stored under their name already ends here, by
-// what that says, the others as logic decides.
-func (d *delay) decide(ctx context.Context, c im.ConversationID, rows []*im.Scheduled) error {
-	keys := make([]im.SendKey, len(rows))
-	for i, row := range rows {
-		keys[i] = im.SendKey{Conversation: c, Sender: row.Sender, ClientMsgID: row.ClientMsgID}
-	}
-	stored, err := insist(ctx, d.r, "find_stored", func(ctx context.Context) (map[im.SendKey]im.StoredRef, error) {
-		return d.r.deps.Archive.FindStored(ctx, keys)
-	})
+// what that says, the others as logic decides, or has. It returns those of whom that
+// stands, up to the first that somebody else has decided meanwhile: it is to be read
+// again, and goes out before what is due after it.
+func (d *delay) decide(ctx context.Context, rows []im.Scheduled) ([]shot, error) {
+	stored, err := d.stored(ctx, rows)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	shots := make([]shot, len(rows))
 	var said []im.ScheduleID
 	var decisions []im.ScheduleDecision
 	refusals := make(map[im.ScheduleID]error)
-	for i, row := range rows {
-		ref, there := stored[keys[i]]
-		var task *im.SendTask
+	for i := range rows {
+		row := &rows[i]
 		var request []byte
 		var refusal error
-		switch {
-		case there && ref.Hash != row.Hash:
-			refusal = im.ErrMsgIDConflict
-		case there && ref.Parked:
-			refusal = im.ErrUnstorable
+		shots[i].row = row
+		switch ref, there := stored[nameOf(row)]; {
 		case !there:
-			if task, request, refusal, err = d.ask(ctx, row); err != nil {
-				return err
+			if shots[i].task, request, refusal, err = d.ask(ctx, row); err != nil {
+				return nil, err
 			}
+		case ref.Hash != row.Hash:
+			refusal = im.ErrMsgIDConflict
+		case ref.Parked:
+			refusal = im.ErrUnstorable
 		}
 		switch {
+		case row.Decided && shots[i].task != nil:
+		case row.Decided: // what was kept cannot be read: a bug
+			d.r.log.Error("what was decided of a scheduled message cannot be sent", "conv", row.Conversation, "schedule", row.ID, "err", refusal)
+			said = append(said, row.ID)
 		case refusal != nil:
 			refusals[row.ID] = refusal
 			decisions = append(decisions, im.ScheduleDecision{ID: row.ID, Refused: protocol.CodeOf(refusal).Name})
-		case task != nil:
+		case shots[i].task != nil:
 			decisions = append(decisions, im.ScheduleDecision{ID: row.ID, Request: request})
 		default:
 			said = append(said, row.ID)
 		}
 	}
-	failed, err := insist(ctx, d.r, "keep_decisions", func(ctx context.Context) ([]im.ScheduleID, error) {
+	if len(decisions) > 0 {
+		if shots, err = d.keep(ctx, shots, decisions, refusals); err != nil {
+			return nil, err
+		}
+	}
+	return shots, d.sent(ctx, said, "duplicate")
+}
+
+func nameOf(row *im.Scheduled) im.SendKey {
+	return im.SendKey{Conversation: row.Conversation, Sender: row.Sender, ClientMsgID: row.ClientMsgID}
+}
+
+// stored is what is in the table under the names of rows that are not decided yet.
+func (d *delay) stored(ctx context.Context, rows []im.Scheduled) (map[im.SendKey]im.StoredRef, error) {
+	var keys []im.SendKey
+	for i := range rows {
+		if !rows[i].Decided {
+			keys = append(keys, nameOf(&rows[i]))
+		}
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	return insist(ctx, d.r, "find_stored", func(ctx context.Context) (map[im.SendKey]im.StoredRef, error) {
+		return d.r.deps.Archive.FindStored(ctx, keys)
+	})
+}
+
+// keep keeps what was decided, before anything is sent, and tells the authors of what
+// fails. What it returns ends before the first row of which something else stands.
+func (d *delay) keep(ctx context.Context, shots []shot, decisions []im.ScheduleDecision, refusals map[im.ScheduleID]error) ([]shot, error) {
+	stand, err := insist(ctx, d.r, "keep_decisions", func(ctx context.Context) (map[im.ScheduleID]bool, error) {
 		return d.schedules.KeepDecisions(ctx, decisions)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := d.r.step("keep"); err != nil {
-		return &endedError{err}
+		return nil, &endedError{err}
 	}
-	for _, row := range rows {
-		for _, id := range failed {
-			if id == row.ID {
-				d.failed(ctx, row, refusals[id])
-			}
+	upTo := len(shots)
+	for i, s := range shots {
+		stands, asked := stand[s.row.ID]
+		switch refusal := refusals[s.row.ID]; {
+		case asked && !stands:
+			upTo = min(upTo, i)
+		case refusal != nil:
+			d.failed(ctx, s.row, refusal)
 		}
 	}
-	return d.sent(ctx, said, "duplicate")
+	return shots[:upTo], nil
 }
 
 // ask has logic decide: a task and the request with that in it, or a refusal, or neither
@@ -159,22 +191,17 @@ func (d *delay) failed(ctx context.Context, row *im.Scheduled, cause error) {
 
 // send puts what was decided into the log. Each is waited for before the next is handed
 // over: one that the log refuses while it takes the next would change their order.
-func (d *delay) send(ctx context.Context, c im.ConversationID, rows []im.Scheduled) error {
-	ids := make([]im.ScheduleID, len(rows))
-	for i := range rows {
-		ids[i] = rows[i].ID
-		task, _, refusal, err := d.ask(ctx, &rows[i])
-		if err != nil {
-			return err
-		}
-		if refusal != nil || task == nil { // what was kept cannot be read: a bug
-			d.r.log.Error("what was decided of a scheduled message cannot be sent", "conv", c, "schedule", rows[i].ID, "err", refusal)
+func (d *delay) send(ctx context.Context, c im.ConversationID, shots []shot) error {
+	ids := make([]im.ScheduleID, 0, len(shots))
+	for _, s := range shots {
+		if s.task == nil {
 			continue
 		}
-		if err := d.produce(ctx, im.Task{Conversation: c, Send: task}); err != nil {
+		if err := d.produce(ctx, im.Task{Conversation: c, Send: s.task}); err != nil {
 			return err
 		}
-		d.r.m.scheduledLate.Observe(time.Since(time.UnixMilli(rows[i].DueAt)).Seconds())
+		ids = append(ids, s.row.ID)
+		d.r.m.scheduledLate.Observe(time.Since(time.UnixMilli(s.row.DueAt)).Seconds())
 		if err := d.r.step("produce"); err != nil {
 			return &endedError{err}
 		}

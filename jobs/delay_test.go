@@ -154,23 +154,25 @@ func (f *shelf) ClaimScheduled(_ context.Context, c im.ConversationID, to im.Fir
 	return all[:min(limit, len(all))], nil
 }
 
-func (f *shelf) KeepDecisions(_ context.Context, decisions []im.ScheduleDecision) (failed []im.ScheduleID, err error) {
+func (f *shelf) KeepDecisions(_ context.Context, decisions []im.ScheduleDecision) (stand map[im.ScheduleID]bool, err error) {
 	leave, err := f.enter("keep_decisions")
 	if err != nil {
 		return nil, err
 	}
 	defer leave(&err)
+	stand = make(map[im.ScheduleID]bool)
 	for _, d := range decisions {
-		switch row := f.rows[d.ID]; {
-		case row.State != im.ScheduleQueued || row.Decided:
+		row := f.rows[d.ID]
+		stand[d.ID] = row.State == im.ScheduleQueued && !row.Decided
+		switch {
+		case !stand[d.ID]:
 		case d.Refused != "":
 			row.State, row.Reason = im.ScheduleFailed, d.Refused
-			failed = append(failed, d.ID)
 		default:
 			row.Request, row.Decided = d.Request, true
 		}
 	}
-	return failed, nil
+	return stand, nil
 }
 
 func (f *shelf) SentScheduled(_ context.Context, ids []im.ScheduleID) (err error) {

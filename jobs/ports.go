@@ -100,9 +100,9 @@ type Schedules interface {
 	// queue and returns the first of those in queue up to it, by due time. They can neither
 	// be changed nor cancelled any more.
 	ClaimScheduled(ctx context.Context, c im.ConversationID, to im.FireTask, again time.Duration, limit int) ([]im.Scheduled, error)
-	// KeepDecisions keeps what was decided of rows in queue, or fails them, and returns whom
-	// it failed. Of two who decide the first counts.
-	KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (failed []im.ScheduleID, err error)
+	// KeepDecisions keeps what was decided of rows in queue, or fails them, and returns of
+	// whom that now stands. Of two who decide the first counts.
+	KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (stand map[im.ScheduleID]bool, err error)
 	// SentScheduled ends rows in queue that the log has.
 	SentScheduled(ctx context.Context, ids []im.ScheduleID) error
 	// ForgetScheduled removes final rows that have not changed for age.

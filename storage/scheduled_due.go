@@ -61,29 +61,25 @@ func (db *DB) ClaimScheduled(ctx context.Context, c im.ConversationID, to im.Fir
 	return queryAll(ctx, db.w, scanScheduled, claimedScheduled, c, to.DueAt, to.DueAt, to.Schedule, limit)
 }
 
-// KeepDecisions keeps what was decided of rows in queue, or fails them, and returns whom
-// it failed. Of two who decide the first counts: what was decided stays.
-func (db *DB) KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (failed []im.ScheduleID, err error) {
+// KeepDecisions keeps what was decided of rows in queue, or fails them, and returns of
+// whom that now stands. Of two who decide the first counts: what was decided stays.
+func (db *DB) KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (stand map[im.ScheduleID]bool, err error) {
 	ctx, done := db.begin(ctx, "keep_decisions")
 	defer done(&err)
+	stand = make(map[im.ScheduleID]bool, len(decisions))
 	for _, d := range decisions {
-		if d.Refused == "" {
-			if _, err := db.execAgain(ctx, "UPDATE scheduled SET request = ?, reason = '"+decided+"' WHERE id = ? AND state = 1 AND reason = ''",
-				[]byte(d.Request), d.ID); err != nil {
-				return failed, err
-			}
-			continue
+		query, what := "UPDATE scheduled SET request = ?, reason = '"+decided+"' WHERE id = ? AND state = 1 AND reason = ''", any([]byte(d.Request))
+		if d.Refused != "" {
+			query = db.d.timed("UPDATE scheduled SET state = 3, reason = ?, updated_at = %now WHERE id = ? AND state = 1 AND reason = ''")
+			what = cut(d.Refused, 64)
 		}
-		n, err := db.execAgain(ctx, db.d.timed("UPDATE scheduled SET state = 3, reason = ?, updated_at = %now WHERE id = ? AND state = 1 AND reason = ''"),
-			cut(d.Refused, 64), d.ID)
+		n, err := db.execAgain(ctx, query, what, d.ID)
 		if err != nil {
-			return failed, err
+			return nil, err
 		}
-		if n == 1 {
-			failed = append(failed, d.ID)
-		}
+		stand[d.ID] = n == 1
 	}
-	return failed, nil
+	return stand, nil
 }
 
 // SentScheduled ends rows in queue that the log has.

@@ -106,7 +106,7 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 	defer stop()
 
 	res := &result{fault: f.name}
-	if err := l.recovered(ctx, 0); err != nil {
+	if err := l.recovered(ctx, 1); err != nil {
 		return nil, fmt.Errorf("nothing was broken yet: %w", err)
 	}
 	times := f.full

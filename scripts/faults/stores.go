@@ -183,7 +183,7 @@ func (s *stores) lock(ctx context.Context, convs []*conv) (unlock func() error, 
 	for _, c := range convs {
 		var seq uint64
 		var late *mysql.MySQLError
-		if err := tx.QueryRowContext(ctx, end, string(c.id)).Scan(&seq); err != nil && !errors.As(err, &late) {
+		if err := tx.QueryRowContext(ctx, end, string(c.id)).Scan(&seq); err != nil && !errors.As(err, &late) && !errors.Is(err, sql.ErrNoRows) {
 			return nil, errors.Join(err, tx.Rollback())
 		}
 	}

@@ -38,8 +38,9 @@ type Config struct {
 	// DrainTimeout is how long Run lets requests finish once told to stop (default 6 s,
 	// above RequestTimeout).
 	DrainTimeout time.Duration
-	// MaxConns bounds open connections; more wait in the kernel's queue (default 4,096, a
-	// fifth of a process limit of 20,000 descriptors).
+	// MaxConns bounds open connections; where one more comes, the longest idle one is
+	// closed, or it waits (default 4,096, a fifth of a process limit of 20,000
+	// descriptors).
 	MaxConns int
 	// MaxInFlight bounds requests being worked on; more are answered overloaded
 	// (default 1,024).

@@ -12,7 +12,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 )
 
 // Deps is what the HTTP face calls.
@@ -192,7 +191,8 @@ func (s *Server) Listen() error {
 	if err != nil {
 		return fmt.Errorf("api: %w", err)
 	}
-	s.listener = netutil.LimitListener(l, s.cfg.MaxConns)
+	room := newPlaces(l, s.cfg.MaxConns)
+	s.listener, s.http.ConnState = room, room.state
 	return nil
 }
 

@@ -131,6 +131,32 @@ func TestServer_SlowBodyKeepsNobodyOut(t *testing.T) {
 	}
 }
 
+// Connections that lie idle give way to those that ask; who is being answered stays.
+func TestServer_IdleConnectionsKeepNobodyOut(t *testing.T) {
+	f := newFace(t, onLoopback, func(c *Config) { c.MaxConns = 3 })
+	f.start()
+	var idle []*bufio.Reader
+	for range 12 {
+		conn, err := net.Dial("tcp", f.server.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		_, _ = io.WriteString(conn, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+		r := bufio.NewReader(conn)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("connection %d: %v", len(idle)+1, err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		idle = append(idle, r)
+	}
+	if _, err := idle[0].ReadByte(); err != io.EOF {
+		t.Errorf("the first still lies there: %v", err)
+	}
+}
+
 // slowReader looks at the server while an answer is written to it.
 type slowReader struct {
 	*httptest.ResponseRecorder

@@ -38,7 +38,7 @@ func (m *mirror) Handle(_ context.Context, _ *im.Session, b []byte, answer func(
 // (pip install autobahntestsuite; about a minute). Left out are those in binary, which
 // is refused with 1003, in compression, which is never agreed on, and 9.7.1: an empty
 // answer of logic's means none, so that there is no mirror for its empty messages.
-// Seven are not strict: what came right before a broken frame is not answered.
+// Some are not strict: what came right before a broken frame is not answered.
 func TestAutobahn(t *testing.T) {
 	wstest := os.Getenv("CURLEW_WSTEST")
 	if wstest == "" {

@@ -45,7 +45,7 @@ func (c *comparer) states(rows []im.ConversationState) {
 		c.differ(r.Conversation, last, [2]uint64{uint64(h.Top()), uint64(h.LastID)}, [2]uint64{uint64(r.Top()), uint64(r.LastID)})
 		c.differ(r.Conversation, im.DriftCursor, [2]im.Seq{h.Delivered, h.Read}, [2]im.Seq{r.Delivered, r.Read})
 		c.differ(r.Conversation, im.DriftPeer, [2]im.Seq{h.PeerDelivered, h.PeerRead}, [2]im.Seq{r.PeerDelivered, r.PeerRead})
-		c.differ(r.Conversation, im.DriftInterval, [3]im.Seq{h.Join, h.Joined, h.Leave}, [3]im.Seq{r.Join, r.Joined, r.Leave})
+		c.differ(r.Conversation, im.DriftInterval, interval(&h), interval(r))
 		c.differ(r.Conversation, im.DriftMerged, h.Merged, r.Merged)
 		c.differ(r.Conversation, im.DriftFloor, h.Floor, r.Floor)
 		c.differ(r.Conversation, im.DriftDeletions, h.Deletions, r.Deletions)
@@ -61,6 +61,16 @@ func (c *comparer) states(rows []im.ConversationState) {
 			c.add(conv, im.DriftState, fmt.Sprintf("last %d", h.LastSeq), "none")
 		}
 	}
+}
+
+// interval is of membership. In a one-to-one nobody raises where it began: at its first
+// message.
+func interval(s *im.ConversationState) [3]im.Seq {
+	join := s.Join
+	if !isChannel(s.Conversation) {
+		join = max(join, 1)
+	}
+	return [3]im.Seq{join, s.Joined, s.Leave}
 }
 
 // indexes holds the sorted sets against the states beside them.

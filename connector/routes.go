@@ -15,6 +15,12 @@ const routeBatch = 500
 // routing keeps the routes to this node's sessions: it registers those that arrive
 // at the same moment together, removes those that left, and re-asserts all of them
 // where they may have been forgotten. What waits here is bounded by the connections.
+// routesWaiting bounds who waits to be entered, and likewise who waits to be removed:
+// more than a process has descriptors, and so many wait only where Redis answers nothing
+// while crowds come and go. Who would come on top is told to try later; who leaves on top
+// expires in Redis, as nobody renews them.
+const routesWaiting = 20_000
+
 type routing struct {
 	s *Server
 
@@ -46,8 +52,28 @@ func wakeUp(ch chan struct{}) {
 // join registers c and then writes frame to it.
 func (r *routing) join(c *conn, frame []byte) {
 	r.mu.Lock()
-	r.joins = append(r.joins, join{c, frame})
+	full := len(r.joins) >= routesWaiting
+	if !full {
+		r.joins = append(r.joins, join{c, frame})
+	}
 	r.mu.Unlock()
+	if full {
+		r.s.metrics.routes.WithLabelValues("full").Inc()
+		c.close(protocol.Close{Code: protocol.CloseTryLater, Reason: "overloaded"})
+		return
+	}
+	wakeUp(r.changed)
+}
+
+// left has who is gone removed from the routes.
+func (r *routing) left(gone ...*conn) {
+	r.mu.Lock()
+	room := min(routesWaiting-len(r.leaves), len(gone))
+	r.leaves = append(r.leaves, gone[:room]...)
+	r.mu.Unlock()
+	if room < len(gone) {
+		r.s.metrics.routes.WithLabelValues("full").Add(float64(len(gone) - room))
+	}
 	wakeUp(r.changed)
 }
 
@@ -57,10 +83,7 @@ func (r *routing) leave(c *conn) {
 	if l, ok := r.s.up.(Leaver); ok {
 		l.Left(c.session.Load())
 	}
-	r.mu.Lock()
-	r.leaves = append(r.leaves, c)
-	r.mu.Unlock()
-	wakeUp(r.changed)
+	r.left(c)
 }
 
 // forget has c found no more and says whether it could be.
@@ -302,17 +325,14 @@ func (r *routing) renewShards(ctx context.Context, from, step int) error {
 // removeAgain removes the routes of sessions that left while they were renewed: the
 // renewal may have come after their removal, and put them back.
 func (r *routing) removeAgain(conns []*conn) {
-	r.mu.Lock()
-	before := len(r.leaves)
+	var gone []*conn
 	for _, c := range conns {
 		if c.over.Load() {
-			r.leaves = append(r.leaves, c)
+			gone = append(gone, c)
 		}
 	}
-	again := len(r.leaves) > before
-	r.mu.Unlock()
-	if again {
-		wakeUp(r.changed)
+	if len(gone) > 0 {
+		r.left(gone...)
 	}
 }
 

@@ -59,7 +59,7 @@ func whileLocked(ctx context.Context, c *cluster) (func(context.Context) error, 
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := pause(ctx, 3*time.Second); err != nil { // cursors are written and offsets committed
 		return nil, errors.Join(err, lock())
 	}
 	if err := killWorkers(ctx, c); err != nil {

@@ -10,8 +10,10 @@ import (
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/client"
+	"github.com/curlew-im/curlew/configs"
 	"github.com/curlew-im/curlew/logic/im"
 	"github.com/curlew-im/curlew/scripts/devtest"
+	"github.com/curlew-im/curlew/scripts/devtest/ports"
 )
 
 // ends waits until a scheduled message has come to a state.
@@ -130,6 +132,27 @@ func TestSchedule_IsDecidedAgainWhenItIsDue(t *testing.T) {
 	if all := bob.history(conv); len(all) > 0 {
 		t.Errorf("%+v", all)
 	}
+}
+
+// Workers in a process of their own decide without those who send.
+func TestSchedule_IsSentByAProcessThatOnlyWorks(t *testing.T) {
+	t.Parallel()
+	s := devtest.Start(t)
+	between := bridge(ports.Free(t))
+	between.engine(t, s, configs.RoleJobs)
+	face := between.engine(t, s, configs.RoleAPI)
+	ada, bob, conv := face.pair(t)
+	blocked := enrol(t, face.http, "", "eve")[0]
+	sent, err := ada.http.Schedule(t.Context(), textTo(bob.id, "hello"), time.Now().Add(time.Second))
+	must(t, err)
+	refused, err := blocked.http.Schedule(t.Context(), textTo(bob.id, "hello"), time.Now().Add(time.Second))
+	must(t, err)
+	must(t, bob.http.Do(t.Context(), http.MethodPut, "/v1/blocks/"+blocked.id.String(), nil, nil))
+	ada.ends(*sent.ScheduleID, im.ScheduleSent)
+	if row := blocked.ends(*refused.ScheduleID, im.ScheduleFailed); row.Reason != "blocked" {
+		t.Errorf("%+v", row)
+	}
+	devtest.Eventually(t, "Bob has it", func() bool { all := bob.history(conv); return len(all) == 1 && textOf(all[0]) == "hello" })
 }
 
 // Whatever is said of times and pages, it is read or refused (RELIABILITY.md, 4.3).

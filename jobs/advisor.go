@@ -39,7 +39,7 @@ const (
 	behindAge = 0.5  // s: a younger record is not late, whatever waits
 	cpuFull   = 0.85 // of GOMAXPROCS
 	poolFull  = 0.9  // of its size, on average
-	alwaysOn  = 0.7  // of the time, for a strand that always has something to do
+	alwaysOn  = 0.6  // of the time, for a strand that always has something to do
 )
 
 // usual is what a step takes of a batch where nothing is wrong: several times of what was

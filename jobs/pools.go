@@ -139,7 +139,7 @@ func (p *Pool) report(now time.Time) im.PoolReport {
 			continue
 		}
 		rep.Steps[name] = im.StepReport{
-			Count: step.n, P50: step.quantile(.5) / 1e6, P99: step.quantile(.99) / 1e6, Share: min(step.sum/max(working.sum, 1), 1),
+			Count: step.n, P50: step.quantile(.5) / 1e6, P99: step.quantile(.99) / 1e6, Share: partOf(step.sum, working.sum),
 		}
 		load.took(name, s.store, time.Duration(step.sum))
 	}
@@ -165,6 +165,14 @@ func (p *Pool) report(now time.Time) im.PoolReport {
 	advice := load.advise()
 	rep.Advice = &advice
 	return rep
+}
+
+// partOf is a part of a whole; what is done beside the strands may be more than that.
+func partOf(part, whole float64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return min(part/whole, 1)
 }
 
 // standing is how a partition is.

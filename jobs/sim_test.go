@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/curlew-im/curlew/jobs/queue"
 	"github.com/curlew-im/curlew/logic/im"
@@ -25,9 +26,10 @@ type simulation struct {
 	// bogus receipts name what is not there yet. They are clamped to an end that
 	// depends on who looks when, so they go without a second owner: that one's Redis
 	// could be ahead of MySQL by what the member has never seen.
-	bogus bool
-	cfg   Config
-	rooms map[im.ConversationID]*simChannel
+	bogus    bool
+	operator bool // turns knobs
+	cfg      Config
+	rooms    map[im.ConversationID]*simChannel
 }
 
 var errCrash = errors.New("crash")
@@ -35,6 +37,7 @@ var errCrash = errors.New("crash")
 func newSimulation(seed uint64) *simulation {
 	s := &simulation{seed: seed, w: newWorld(seed), poison: make(map[im.ClientMsgID]bool), cfg: quickConfig()}
 	c := s.w.chance
+	s.operator = c.intn(3) > 0
 	s.log = newLogbook(s.w, 0)
 	s.log.fetchMax = 1 + c.intn(40)
 	if c.intn(3) > 0 {
@@ -123,6 +126,7 @@ func (s *simulation) run(t *testing.T) {
 		})
 		overlap := s.w.chance.intn(3) == 0 && !s.bogus
 		ended := make(chan struct{})
+		turned := s.turn(r)
 		started++
 		assigned := s.log.join()
 		go func() {
@@ -132,6 +136,7 @@ func (s *simulation) run(t *testing.T) {
 				cancel()
 			}()
 			_ = live(ctx, r, assigned)
+			turned()
 			zombies <- struct{}{}
 		}()
 		if overlap {
@@ -140,10 +145,60 @@ func (s *simulation) run(t *testing.T) {
 		<-ended
 	}
 	s.w.chance.stop()
-	untilDone(t, newTestRunner(t, s.cfg, s.w, nil), s.log)
+	last := newTestRunner(t, s.cfg, s.w, nil)
+	turned := s.turn(last)
+	untilDone(t, last, s.log)
+	turned()
 	for range started {
 		<-zombies
 	}
+}
+
+// turn has an operator turn knobs of a process at random, in two of three simulations,
+// until they are told to stop.
+func (s *simulation) turn(r *Pool) (stop func()) {
+	if !s.operator {
+		return func() {}
+	}
+	over, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Duration(s.w.chance.intn(1500)) * time.Microsecond):
+				r.turn(s.w.chance.patch())
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-gone
+	}
+}
+
+// patch turns some knobs, never so that a store which only fails now and then looks like one
+// that can take nothing.
+func (c *chance) patch() (p im.PoolPatch) {
+	span := func(least, more int) *time.Duration {
+		return new(time.Duration(least+c.intn(more)) * 100 * time.Microsecond)
+	}
+	for _, turn := range []func(){
+		func() { p.Size = new(1 + c.intn(6)) },
+		func() { p.Batch = new(1 + c.intn(40)) },
+		func() { p.Linger = span(0, 20) },
+		func() { p.Strands = new(1 + c.intn(5)) },
+		func() { p.WindowRecords = new(1 + c.intn(90)) },
+		func() { p.Attempts = new(10 + c.intn(5)) },
+		func() { p.BackoffMin = span(10, 1) },
+		func() { p.BackoffMax = span(10, 20) },
+	} {
+		if c.intn(2) == 0 {
+			turn()
+		}
+	}
+	return p
 }
 
 // check holds the world against what the log says.
@@ -265,21 +320,37 @@ func (s *simulation) checkProjection(t *testing.T, conv im.ConversationID) {
 	}
 }
 
-// TestSimulation_AnyInterleavingLosesNothing runs seeds; CURLEW_SIM_SEEDS says how many,
-// CURLEW_SIM_SEED which one.
+// simBudget is how long a run goes on where CI is set.
+const simBudget = time.Minute
+
+// TestSimulation_AnyInterleavingLosesNothing runs seeds: 200; where CI is set as many as a
+// minute holds, others each time; where CURLEW_SIM_SEEDS is set that many. The seed that
+// fails is printed; CURLEW_SIM_SEED has it run again.
 func TestSimulation_AnyInterleavingLosesNothing(t *testing.T) {
-	from, n := uint64(1), uint64(200)
-	if one, err := strconv.ParseUint(os.Getenv("CURLEW_SIM_SEED"), 10, 64); err == nil {
+	from, n, until := uint64(1), uint64(200), time.Time{}
+	one, oneErr := strconv.ParseUint(os.Getenv("CURLEW_SIM_SEED"), 10, 64)
+	many, manyErr := strconv.ParseUint(os.Getenv("CURLEW_SIM_SEEDS"), 10, 64)
+	switch {
+	case oneErr == nil:
 		from, n = one, 1
-	} else if many, err := strconv.ParseUint(os.Getenv("CURLEW_SIM_SEEDS"), 10, 64); err == nil {
+	case manyErr == nil:
 		n = many
+	case os.Getenv("CI") != "":
+		from, n, until = uint64(time.Now().Unix())*10_000, 10_000, time.Now().Add(simBudget)
 	}
-	for seed := from; seed < from+n && !t.Failed(); seed++ {
+	seeds, records, turned := 0, 0, 0
+	for seed := from; seed < from+n && !t.Failed() && (until.IsZero() || time.Now().Before(until)); seed++ {
 		s := newSimulation(seed)
 		s.run(t)
 		s.check(t)
+		seeds, records = seeds+1, records+len(s.log.records)
+		if s.operator {
+			turned++
+		}
 		if t.Failed() {
-			t.Logf("seed %d, faults %.2f, %d records, %d doubts", seed, s.w.faults, len(s.log.records), s.w.doubts)
+			t.Logf("seed %d, faults %.2f, %d records, %d doubts, knobs turned: %t; again: CURLEW_SIM_SEED=%d go test ./jobs -run AnyInterleaving",
+				seed, s.w.faults, len(s.log.records), s.w.doubts, s.operator, seed)
 		}
 	}
+	t.Logf("%d seeds, %d of them with knobs turned, %d records", seeds, turned, records)
 }

@@ -305,3 +305,50 @@ func stand(t *testing.T, cfg *configs.Config, partition int, offset int64) {
 	}
 	must(t, err)
 }
+
+// A worker that is told to stop finishes what it has, says goodbye, and the other goes on
+// where it was: nobody waits for the end of its session, which is a minute away.
+func TestConsumers_WhoStopsHandsOverWhatItHas(t *testing.T) {
+	t.Parallel()
+	s := devtest.Start(t)
+	shipped := func(c *configs.Config) {
+		c.Queue.SessionTimeout, c.Queue.RebalanceTimeout, c.Queue.Heartbeat, c.Queue.JoinBackoff = time.Minute, 10*time.Second, 2*time.Second, time.Second
+	}
+	e := startEngine(t, s, shipped)
+	other := startEngine(t, s, shipped, roles(configs.RoleJobs))
+	l := startLoad(t, e.http, e.socket)
+	devtest.Eventually(t, "the other has its part", func() bool { return metric(other.admin, `curlew_queue_fetched_total{lane="realtime"}`) != "" })
+	l.more(200)
+	start := time.Now()
+	other.stop()
+	left := time.Since(start)
+	// One message into each partition, whoever had it.
+	ann := l.people[0]
+	for p := range e.cfg.Queue.Partitions {
+		to := im.UserID(0)
+		for _, q := range l.people[1:] {
+			if queue.Partition(im.DirectConversation(ann.id, q.id), e.cfg.Queue.Partitions) == p {
+				to = q.id
+			}
+		}
+		if to == 0 {
+			continue
+		}
+		m := textTo(to, fmt.Sprint("into partition ", p))
+		devtest.Eventually(t, "it is stored", func() bool {
+			sent, err := ann.http.Send(t.Context(), m, true)
+			if err == nil && sent.State == protocol.StateStored {
+				l.mu.Lock()
+				conv := im.DirectConversation(ann.id, to)
+				l.said[conv] = append(l.said[conv], &saying{from: ann, text: fmt.Sprint("into partition ", p), res: sent})
+				l.mu.Unlock()
+				return true
+			}
+			return false
+		})
+	}
+	t.Logf("stopped after %.1f s; each partition went on after %.1f s at most", left.Seconds(), time.Since(start).Seconds())
+	l.more(100)
+	l.finish()
+	l.check(true)
+}

@@ -89,6 +89,9 @@ func (l *load) visits(ctx, trying context.Context, c *conv) {
 func (l *load) lists(ctx context.Context) {
 	for pause(ctx, 100*time.Millisecond+rand.N(200*time.Millisecond)) == nil {
 		p := l.w.people[rand.IntN(len(l.w.people))]
+		if rand.IntN(2) == 0 {
+			p = l.w.people[len(l.w.people)-1-rand.IntN(watchers)]
+		}
 		began := l.r.now()
 		page, err := p.http(l.base()).Conversations(ctx, "", 100)
 		if err != nil {

@@ -44,6 +44,9 @@ func newLoad(c *cluster, w *crowd, run string, p plan) *load {
 	}
 	sockets := c.sockets()
 	for i, p := range w.people {
+		if p.silent {
+			continue
+		}
 		l.devices[p.id] = newDevice(p, l.r, sockets, i, l.look)
 	}
 	return l
@@ -64,7 +67,7 @@ func (l *load) send(ctx context.Context) {
 	for ctx.Err() == nil {
 		_ = pause(ctx, time.Duration(rand.ExpFloat64()*float64(time.Second)/l.rate)) // ctx is asked next
 		c := l.w.convs[rand.IntN(len(l.w.convs))]
-		p := l.w.byID[c.members[rand.IntN(min(len(c.members), len(l.w.people)))]]
+		p := l.w.byID[c.members[rand.IntN(c.speakers)]]
 		if c.guest != 0 && rand.IntN(6) == 0 {
 			p = l.w.byID[c.guest]
 		}

@@ -13,12 +13,17 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
-// person is one user of the load, with a token for each device.
+// person is one user of the load. Who is silent has no device that connects and sends
+// nothing: only their list is looked at, by which nobody else has it completed.
 type person struct {
 	id     im.UserID
 	device im.DeviceID
 	token  string
+	silent bool
 }
+
+// watchers are the silent people in all groups.
+const watchers = 3
 
 func (p *person) http(base string) *client.HTTP {
 	return &client.HTTP{Base: base, Token: func() string { return "Bearer " + p.token }}
@@ -44,7 +49,7 @@ const guests = 4
 
 // crowd are the users of a run and their conversations.
 type crowd struct {
-	people []*person // all with a device
+	people []*person // also the watchers
 	convs  []*conv
 	byID   map[im.UserID]*person
 	// marker writes to marks, a one-to-one conversation in each partition: what is in the
@@ -63,8 +68,8 @@ func gather(ctx context.Context, c *cluster, run string, z size) (*crowd, error)
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(16)
-	for i, u := range users[:z.people] {
-		p := &person{id: u, device: im.DeviceID(fmt.Sprint("device-", i))}
+	for i, u := range users[:z.people+watchers] {
+		p := &person{id: u, device: im.DeviceID(fmt.Sprint("device-", i)), silent: i >= z.people}
 		w.people = append(w.people, p)
 		w.byID[u] = p
 		g.Go(func() error {
@@ -78,15 +83,16 @@ func gather(ctx context.Context, c *cluster, run string, z size) (*crowd, error)
 	}
 	for i := range z.direct {
 		a, b := users[2*i%z.people], users[(2*i+1)%z.people]
-		w.convs = append(w.convs, &conv{id: im.DirectConversation(a, b), members: []im.UserID{a, b}})
+		w.convs = append(w.convs, &conv{id: im.DirectConversation(a, b), members: []im.UserID{a, b}, speakers: 2})
 	}
 	base := c.bases()[0]
-	group := func(members []im.UserID, guest im.UserID) error {
-		v, err := w.group(ctx, base, members)
+	silent := users[z.people : z.people+watchers]
+	group := func(speakers, others []im.UserID, guest im.UserID) error {
+		v, err := w.group(ctx, base, slices.Concat(speakers, others))
 		if err != nil {
 			return fmt.Errorf("create a group: %w", err)
 		}
-		v.guest = guest
+		v.guest, v.speakers = guest, len(speakers)
 		w.convs = append(w.convs, v)
 		return nil
 	}
@@ -96,19 +102,19 @@ func gather(ctx context.Context, c *cluster, run string, z size) (*crowd, error)
 		if i < guests {
 			guest = at(3*i + 5)
 		}
-		if err := group([]im.UserID{at(3 * i), at(3*i + 1), at(3*i + 2), at(3*i + 3), at(3*i + 4)}, guest); err != nil {
+		if err := group([]im.UserID{at(3 * i), at(3*i + 1), at(3*i + 2), at(3*i + 3), at(3*i + 4)}, silent, guest); err != nil {
 			return nil, err
 		}
 	}
 	for i := range z.middle {
-		if err := group(slices.Concat(users[i:z.people], users[:i]), 0); err != nil {
+		if err := group(slices.Concat(users[i:z.people], users[:i]), silent, 0); err != nil {
 			return nil, err
 		}
 	}
-	if err := group(users[:len(users)-1], 0); err != nil {
+	if err := group(users[:z.people], users[z.people:len(users)-1], 0); err != nil {
 		return nil, err
 	}
-	return w, w.mark(ctx, server, users[len(users)-1], users[z.people:])
+	return w, w.mark(ctx, server, users[len(users)-1], users[z.people+watchers:])
 }
 
 // mark makes the marker.

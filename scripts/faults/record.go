@@ -39,7 +39,9 @@ type conv struct {
 	id      im.ConversationID
 	group   im.GroupID  // 0: one-to-one
 	members []im.UserID // from the beginning to the end; the first sees everything
-	guest   im.UserID   // one who comes and goes; 0: none
+	// speakers is how many of the members, from the first on, send.
+	speakers int
+	guest    im.UserID // one who comes and goes; 0: none
 }
 
 func (c *conv) has(u im.UserID) bool { return slices.Contains(c.members, u) }

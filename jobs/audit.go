@@ -18,7 +18,7 @@ type AuditConfig struct {
 	// Every is the time between two rounds (default 1 min, and up to a tenth of it at
 	// random; -1: never). A round waits for nothing but what looks wrong.
 	Every time.Duration
-	// Users is how many sealed users a round compares (default 20: about 100 ms of one
+	// Users is how many sealed users a round compares (default 20: about 60 ms of one
 	// connection to each store, see BenchmarkAudit).
 	Users int
 	// Records is how many finished records of the realtime lane a round looks up in

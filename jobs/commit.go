@@ -54,6 +54,8 @@ func (r *Pool) assign(ctx context.Context, src source) {
 	p.changed.L = &p.mu
 	p.work, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer p.stop()
+	given := context.AfterFunc(p.work, p.wakeAll)
+	defer given()
 	p.moves.init()
 	p.split(r.set().Strands)
 	r.assignedTo(p, true)
@@ -124,10 +126,10 @@ func (p *partition) resplit(ctx context.Context) bool {
 		return true
 	}
 	p.hasten()
-	for ctx.Err() == nil && !p.ended && p.busy+p.kept > 0 {
+	for ctx.Err() == nil && p.work.Err() == nil && p.busy+p.kept > 0 {
 		p.changed.Wait()
 	}
-	if ctx.Err() != nil || p.ended {
+	if ctx.Err() != nil || p.work.Err() != nil {
 		return false
 	}
 	p.split(n)
@@ -331,7 +333,7 @@ func (p *partition) idle() {
 		p.release.Stop()
 	}
 	p.hasten()
-	for p.busy > 0 || p.kept > 0 && !p.ended {
+	for p.busy > 0 || p.kept > 0 && p.work.Err() == nil {
 		p.changed.Wait()
 	}
 }

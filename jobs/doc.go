@@ -12,6 +12,7 @@
 //	[J8] who is told of a channel's message is who is in when it gets its seq, a leave notice being a member's last and a join notice their first; above Config.MergeAbove members only the channel's end is raised
 //	[J9] a channel's message is one delivery for each node with a member online, and nobody's sessions are read for it but its sender's and those of who joins or leaves
 //	[J10] a scheduled message is sent once, not before the database's clock says that it is due, in the order of its conversation's due times, and never after a cancel that was answered: what is decided of it is decided once, and kept before it is sent
+//	[J11] what operators turn while it runs (size, batch, linger, strands, window, attempts, backoff) loses and reorders nothing
 //
 // A record's way through the files: pool.go is its lane's in this process, commit.go takes
 // it, strand.go gives it a place, its lane's worker does it; that of realtime is scribe.go:
@@ -19,5 +20,6 @@
 // in commit.go commits. poison.go is for what fails. Of channels, roster.go says who is in,
 // notice.go what a notice does to whom, project_room.go and push_room.go reach them, and
 // receipt_group.go tells who spoke. Of what waits for its time delay_look.go finds what is due,
-// delay_fire.go sends it, and delay.go is the lane in between.
+// delay_fire.go sends it, and delay.go is the lane in between. pools.go is what operators turn and
+// see, meter.go and recent.go what is measured, advisor.go what that says.
 package jobs

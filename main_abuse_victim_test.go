@@ -272,6 +272,34 @@ func (a *attacker) upgrade(host string) (status int, err error) {
 	return resp.StatusCode, nil
 }
 
+// enter is an attacker that has got in: what tells it to come back later is what the
+// engine may say where the machine is busy, and it does.
+func (v *victim) enter(n int, connect []byte) (*attacker, error) {
+	for tries := 1; ; tries++ {
+		a, err := v.attacker(n)
+		if err != nil {
+			return nil, err
+		}
+		status, err := a.upgrade("x")
+		var answer []byte
+		if status == http.StatusSwitchingProtocols && connect != nil {
+			var f ws.Frame
+			_, _ = a.nc.Write(masked(ws.OpText, true, connect))
+			f, err = ws.ReadFrame(a.br)
+			answer = f.Payload
+		}
+		if status == http.StatusSwitchingProtocols && err == nil && !bytes.Contains(answer, []byte(`"error"`)) {
+			return a, nil
+		}
+		a.nc.Close()
+		later := status == http.StatusServiceUnavailable || bytes.Contains(answer, []byte(`"retryable":true`))
+		if !later || tries == 20 {
+			return nil, fmt.Errorf("not let in: %d %w %s", status, err, answer)
+		}
+		time.Sleep(time.Second)
+	}
+}
+
 // close reads up to the close frame; pongs counts what came before.
 func (a *attacker) close() (code ws.StatusCode, reason string, pongs int) {
 	for {
@@ -314,24 +342,16 @@ func (v *victim) swarm(n, first int, tokens []string, attack func(i int, a *atta
 			time.Sleep(50 * time.Millisecond)
 		}
 		all.Go(func() {
-			a, err := v.attacker(first + i)
+			var connect []byte
+			if tokens != nil {
+				connect = fmt.Appendf(nil, `{"id":"1","cmd":"connect","data":{"token":%q,"device":"d%d"}}`, tokens[i], i%10)
+			}
+			a, err := v.enter(first+i, connect)
 			if err != nil {
 				c.add(err.Error())
 				return
 			}
 			defer a.nc.Close()
-			if status, err := a.upgrade("x"); status != http.StatusSwitchingProtocols {
-				c.add(fmt.Sprint("handshake ", status, err))
-				return
-			}
-			if tokens != nil {
-				b := fmt.Appendf(nil, `{"id":"1","cmd":"connect","data":{"token":%q,"device":"d%d"}}`, tokens[i], i%10)
-				_, _ = a.nc.Write(masked(ws.OpText, true, b))
-				if f, err := ws.ReadFrame(a.br); err != nil || bytes.Contains(f.Payload, []byte(`"error"`)) {
-					c.add(fmt.Sprint("connect ", err, string(f.Payload)))
-					return
-				}
-			}
 			c.add(attack(i, a))
 		})
 	}

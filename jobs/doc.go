@@ -13,6 +13,7 @@
 //	[J9] a channel's message is one delivery for each node with a member online, and nobody's sessions are read for it but its sender's and those of who joins or leaves
 //	[J10] a scheduled message is sent once, not before the database's clock says that it is due, in the order of its conversation's due times, and never after a cancel that was answered: what is decided of it is decided once, and kept before it is sent
 //	[J11] what operators turn while it runs (size, batch, linger, strands, window, attempts, backoff) loses and reorders nothing
+//	[J12] who is to be told while not connected is asked of the lane retry before the message's record is done; there each device is told at least once, or its token is gone, or a dead letter says so: a device knows a repeat by its key
 //
 // A record's way through the files: pool.go is its lane's in this process, commit.go takes
 // it, strand.go gives it a place, its lane's worker does it; that of realtime is scribe.go:
@@ -20,6 +21,9 @@
 // in commit.go commits. poison.go is for what fails. Of channels, roster.go says who is in,
 // notice.go what a notice does to whom, project_room.go and push_room.go reach them, and
 // receipt_group.go tells who spoke. Of what waits for its time delay_look.go finds what is due,
-// delay_fire.go sends it, and delay.go is the lane in between. pools.go is what operators turn and
-// see, meter.go and recent.go what is measured, advisor.go what that says.
+// delay_fire.go sends it, and delay.go is the lane in between. Who is not connected
+// notify_strand.go asks for, retry.go tells by way of a Notifier, webhook.go's or another; what
+// is given up goes by the lane dead into the table, and deadletter.go is what an operator does
+// about it. pools.go is what operators turn and see, meter.go and recent.go what is measured,
+// advisor.go what that says.
 package jobs

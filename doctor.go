@@ -69,11 +69,19 @@ func examine(ctx context.Context, cfg *configs.Config, out io.Writer) bool {
 		fmt.Fprintln(out, "ok      redis: embedded")
 	} else {
 		r, err := storage.OpenRedis(cfg.Storage.Redis, nil, log, prometheus.NewRegistry())
+		var problems []storage.Problem
 		if err == nil {
-			err = r.Ping(ctx)
 			defer r.Close()
+			if err = r.Ping(ctx); err == nil {
+				problems = r.Check(ctx)
+			}
 		}
-		say("redis at "+cfg.Storage.Redis.Addr, err, "is it running there, and do storage.redis.username and password fit? see scripts/services")
+		if err != nil || len(problems) == 0 {
+			say("redis at "+cfg.Storage.Redis.Addr, err, "is it running there, and do storage.redis.username and password fit? see scripts/services")
+		}
+		for _, p := range problems {
+			say("redis at "+cfg.Storage.Redis.Addr, errors.New(p.What), p.Mend)
+		}
 	}
 	if noKafka {
 		fmt.Fprintln(out, "ok      kafka: embedded")

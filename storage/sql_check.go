@@ -90,7 +90,7 @@ func (db *DB) checkMySQL(ctx context.Context) []Problem {
 	if err != nil {
 		return []Problem{{What: "mysql: settings cannot be read: " + err.Error(), Mend: "see above", Fatal: true}}
 	}
-	return checkSettings(values)
+	return append(checkSettings(values), db.checkRights(ctx)...)
 }
 
 func checkSettings(values map[string]string) (problems []Problem) {

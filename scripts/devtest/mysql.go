@@ -29,6 +29,11 @@ func (s *Stack) startMySQL(name string) {
 		admin.Close()
 	})
 	s.DB = NewProxy(s.t, cfg.Addr)
-	dsn := cfg.User + ":" + cfg.Passwd + "@tcp(" + s.DB.Addr() + ")/" + name
-	s.settings["storage.dsn"], s.settings["storage.admin_dsn"] = dsn, dsn
+	at := "@tcp(" + s.DB.Addr() + ")/" + name
+	s.settings["storage.admin_dsn"] = cfg.User + ":" + cfg.Passwd + at
+	// The engine's own account, where there is one, so that its rights are tested along.
+	s.settings["storage.dsn"] = s.settings["storage.admin_dsn"]
+	if engine, err := mysql.ParseDSN(os.Getenv("CURLEW_MYSQL_DSN")); err == nil && engine.User != "" {
+		s.settings["storage.dsn"] = engine.User + ":" + engine.Passwd + at
+	}
 }

@@ -276,14 +276,14 @@ func (f *fake) UpsertUsers(_ context.Context, users []protocol.ServerUser) ([]im
 // face is a server under test, its fake neighbours and its contract.
 type face struct {
 	*fake
-	t      *testing.T
+	t      testing.TB
 	server *Server
 	doc    *openapi3.T
 	router routers.Router
 	log    bytes.Buffer
 }
 
-func newFace(t *testing.T, change ...func(*Config)) *face {
+func newFace(t testing.TB, change ...func(*Config)) *face {
 	t.Helper()
 	cfg := Config{Demo: true, AllowedOrigins: []string{testOrigin}}
 	for _, c := range change {
@@ -303,7 +303,7 @@ func newFace(t *testing.T, change ...func(*Config)) *face {
 	return f
 }
 
-func loadContract(t *testing.T) *openapi3.T {
+func loadContract(t testing.TB) *openapi3.T {
 	t.Helper()
 	raw, err := contracts.ReadFile("openapi.yaml")
 	if err != nil {
@@ -387,7 +387,7 @@ func (f *face) check(req *http.Request, w *httptest.ResponseRecorder) {
 	}
 }
 
-func shownError(t *testing.T, w *httptest.ResponseRecorder) (e protocol.Error) {
+func shownError(t testing.TB, w *httptest.ResponseRecorder) (e protocol.Error) {
 	t.Helper()
 	if ct := w.Header().Get("Content-Type"); ct != "application/json; charset=utf-8" {
 		t.Errorf("error of type %q", ct)
@@ -398,7 +398,7 @@ func shownError(t *testing.T, w *httptest.ResponseRecorder) (e protocol.Error) {
 	return e
 }
 
-func want(t *testing.T, what string, w *httptest.ResponseRecorder, status int, code string) {
+func want(t testing.TB, what string, w *httptest.ResponseRecorder, status int, code string) {
 	t.Helper()
 	got := ""
 	if w.Code >= 400 {

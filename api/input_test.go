@@ -256,3 +256,30 @@ func TestBodies_FuzzedBytesAreNeverInternal(t *testing.T) {
 		}
 	}
 }
+
+// FuzzQueries puts anything into the IDs, cursors and page sizes of what is read.
+func FuzzQueries(f *testing.F) {
+	for _, s := range []string{"", "1", "-1", "0", "9007199254740992", "NaN", "a&limit=2", "%00", "d7-12", "' OR 1=1", "g1", strings.Repeat("9", 300), "\xff", "1;2", "a=b&a=c"} {
+		f.Add(s, s)
+	}
+	face := newFace(f)
+	f.Fuzz(func(t *testing.T, id, value string) {
+		escaped := url.QueryEscape(value)
+		for _, p := range []string{
+			"/v1/conversations/" + url.PathEscape(id) + "/messages?before_seq=" + escaped, "/v1/conversations/d7-12/messages?around=" + escaped + "&limit=" + escaped,
+			"/v1/conversations/d7-12/messages?after_change=" + escaped, "/v1/conversations?before=" + escaped, "/v1/sync?epoch=" + escaped + "&version=" + escaped + "&before=" + escaped,
+			"/v1/offline/" + url.PathEscape(id) + "?after_seq=" + escaped, "/v1/groups?after=" + escaped, "/v1/groups/" + url.PathEscape(id) + "/members?after=" + escaped + "&limit=" + escaped,
+			"/v1/contacts?after=" + escaped + "&since=" + escaped, "/v1/scheduled?before=" + escaped + "&limit=" + escaped, "/v1/users?handle=" + escaped, "/v1/presence?users=" + escaped,
+		} {
+			if w := face.do(request{method: "GET", path: p, auth: asUser}); w.Code >= 500 {
+				t.Fatalf("%s: %d %s", p, w.Code, w.Body)
+			}
+		}
+		// As it stands, where a URL can be made of it.
+		r := request{method: "GET", path: "/v1/conversations", auth: asUser}.build()
+		r.URL.RawQuery = value
+		if w := record(face, r); w.Code >= 500 {
+			t.Fatalf("?%q: %d %s", value, w.Code, w.Body)
+		}
+	})
+}

@@ -70,13 +70,6 @@ type plan struct {
 	settling   time.Duration // bounds each wait for what must come
 }
 
-// fenced is how long after a removal has returned the removed may still be heard: as the
-// contract says, and the same where membership cannot be looked up.
-const (
-	fenced     = 2 * time.Second
-	fencedLong = 60 * time.Second
-)
-
 // recovering bounds the wait for a recovery; what takes longer is stuck.
 const recovering = 2 * time.Minute
 
@@ -89,6 +82,7 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 		}
 	}
 	c.taken()
+	before := c.fences(ctx)
 	w, err := gather(ctx, c, run, p.size)
 	if err != nil {
 		return nil, err
@@ -150,7 +144,7 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 	}
 	disconnect()
 	online.Wait()
-	fence := fenced
+	fence := c.fence(ctx, before)
 	if f.membership {
 		fence = fencedLong
 	}

@@ -114,6 +114,7 @@ func TestLink_HalveEndsOneDirection(t *testing.T) {
 	if err != nil || string(b) != "end" {
 		t.Errorf("heard %q, %v", b, err)
 	}
+	c.Close()
 	devtest.Eventually(t, "the connection is forgotten", func() bool {
 		k.mu.Lock()
 		defer k.mu.Unlock()

@@ -190,8 +190,8 @@ func untilStore[T any](ctx context.Context, p *Pool, op string, f func(context.C
 func insist[T any](ctx context.Context, p *Pool, op string, f func(context.Context) (T, error)) (T, error) {
 	for try := 0; ; try++ {
 		v, err := callStore(ctx, p, op, f)
-		if err == nil {
-			return v, nil
+		if err == nil || ctx.Err() != nil {
+			return v, err
 		}
 		if err := p.backoff(ctx, op, try, err); err != nil {
 			return v, err

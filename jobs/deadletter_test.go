@@ -164,3 +164,41 @@ func TestDeadLetters_WhatCannotBeReadIsShownAndNotReplayed(t *testing.T) {
 		t.Errorf("%+v %v", g.asked, err)
 	}
 }
+
+// Whoever shares a batch with poison waits for the attempts at the whole and at the
+// halves, not for those at each record.
+func TestPoison_ItsNeighboursWaitForTheSplitAndNoLonger(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		err      error
+		attempts int // at the poison alone
+		inserts  int // at most
+	}{
+		{"that the table refuses", fmt.Errorf("incorrect string value: %w", im.ErrUnstorable), 1, 1 + 2*7},
+		{"that fails for no known reason", errors.New("no such function"), 10, 10 + 3*7 + 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(1)
+			w.poison = func(m im.Message) error {
+				if m.ClientMsgID == "client-000077" {
+					return c.err
+				}
+				return nil
+			}
+			l := newLogbook(w, 0)
+			for n := range 128 {
+				l.append(text("d1-2", 1, n))
+			}
+			cfg := quickConfig()
+			cfg.Realtime.Batch, cfg.Realtime.Strands, cfg.Realtime.WindowRecords = 128, 1, 128
+			untilDone(t, newTestRunner(t, cfg, w, nil), l)
+			d, parked := w.dead[[2]int64{0, 77}]
+			if len(w.rows["d1-2"]) != 127 || len(w.dead) != 1 || !parked || d.Attempts != c.attempts {
+				t.Errorf("%d rows, %d dead, %d attempts", len(w.rows["d1-2"]), len(w.dead), d.Attempts)
+			}
+			if n := w.calls["insert"]; n > c.inserts {
+				t.Errorf("%d inserts, want at most %d", n, c.inserts)
+			}
+		})
+	}
+}

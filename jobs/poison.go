@@ -56,10 +56,10 @@ func disown(items []*item, absent *absentError) {
 // giveUp ends a record that failed too often. Where its message is in the table all the
 // same, an effect failed and not the message: parked, it would be called rejected and
 // be seen. Redis is doubted instead, and whoever missed the push pulls.
-func (s *scribe) giveUp(ctx context.Context, it *item, cause error) error {
+func (s *scribe) giveUp(ctx context.Context, it *item, attempts int, cause error) error {
 	t := it.task.Send
 	if it.poison != nil || t == nil {
-		return s.park(ctx, it, cause)
+		return s.park(ctx, it, attempts, cause)
 	}
 	key := im.SendKey{Conversation: it.task.Conversation, Sender: t.Sender.ID, ClientMsgID: t.ClientMsgID}
 	ref, err := insist(ctx, s.r, "find_stored", func(ctx context.Context) (im.StoredRef, error) {
@@ -70,7 +70,7 @@ func (s *scribe) giveUp(ctx context.Context, it *item, cause error) error {
 		return err
 	}
 	if ref.Seq == 0 || ref.Hash != t.Hash {
-		return s.park(ctx, it, cause)
+		return s.park(ctx, it, attempts, cause)
 	}
 	if _, err := insist(ctx, s.r, "doubt", func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, s.r.deps.Archive.NoteDoubt(ctx, "a stored message could not be projected or pushed")
@@ -85,10 +85,10 @@ func (s *scribe) giveUp(ctx context.Context, it *item, cause error) error {
 
 // park gives one record up ([J5]): it goes into the table dead with its reason, and
 // its sender is told that the message will never appear.
-func (s *scribe) park(ctx context.Context, it *item, cause error) error {
+func (s *scribe) park(ctx context.Context, it *item, attempts int, cause error) error {
 	place := s.p.src.Place()
 	d := im.DeadLetter{
-		Topic: place.Topic, Partition: place.Partition, Offset: it.record.Offset,
+		Topic: place.Topic, Partition: place.Partition, Offset: it.record.Offset, Attempts: attempts,
 		Reason: reason(cause), Payload: it.record.Value, ParkedAt: s.r.deps.Now().UnixMilli(),
 	}
 	t := it.task.Send

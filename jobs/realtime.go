@@ -130,7 +130,7 @@ func (s *scribe) process(ctx context.Context, items []*item, careful bool) error
 	// Poison in the middle of good records has waited for its turn until here.
 	for _, it := range items {
 		if it.poison != nil {
-			if err := s.park(ctx, it, it.poison); err != nil {
+			if err := s.park(ctx, it, 1, it.poison); err != nil {
 				return err
 			}
 		}

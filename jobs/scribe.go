@@ -106,7 +106,7 @@ func (s *scribe) attempt(ctx context.Context, items []*item, split bool) error {
 			continue
 		}
 		if len(items) == 1 {
-			return s.giveUp(ctx, items[0], err)
+			return s.giveUp(ctx, items[0], try, err)
 		}
 		s.r.log.Warn("splitting a batch to find what cannot be stored", "partition", s.p.src.Place().Partition, "records", len(items), "err", err)
 		half := len(items) / 2

@@ -34,7 +34,7 @@ const database = "curlew_faults"
 func openStores(ctx context.Context, root, data string) (*stores, error) {
 	_ = mysql.SetLogger(log.New(io.Discard, "", 0)) // it is to be lost; never nil
 	s := &stores{services: services.Services{Root: root, Data: data, Env: []string{
-		"CURLEW_SERVICES_MYSQL_MEMORY=256M", "CURLEW_SERVICES_KAFKA_HEAP=256m", "CURLEW_SERVICES_REDIS_MEMORY=" + redisMemory,
+		"CURLEW_SERVICES_MYSQL_MEMORY=256M", "CURLEW_SERVICES_KAFKA_HEAP=256m", "CURLEW_SERVICES_TIMEOUT=240", "CURLEW_SERVICES_REDIS_MEMORY=" + redisMemory,
 	}}}
 	for _, name := range []string{"REDIS", "MYSQL", "KAFKA", "KAFKA_CONTROLLER"} {
 		addr, err := ports.Find()

@@ -189,7 +189,7 @@ func (c *cluster) last(ctx context.Context, f fault, stop func()) error {
 	if err != nil {
 		return fmt.Errorf("%s: inject: %w", f.name, err)
 	}
-	if err := pause(ctx, rand.N(500*time.Millisecond)); err != nil {
+	if err := pause(ctx, rand.N(200*time.Millisecond)); err != nil {
 		return err
 	}
 	stop()

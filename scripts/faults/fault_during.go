@@ -10,29 +10,36 @@ import (
 // during are crashes of workers while a store keeps them from finishing: what they have
 // in hand is then begun, and not done.
 var during = []fault{
-	{name: "F1m", about: "all workers are killed while MySQL is away", full: 10, quick: 1, hold: time.Second, healed: true, membership: true,
-		inject: whileAway(func(ctx context.Context, c *cluster) error { return c.stores.kill(ctx, "mysql") }, "mysql")},
-	{name: "F1r", about: "all workers are killed while Redis stands still", full: 10, hold: time.Second, healed: true,
-		inject: whileAway(func(ctx context.Context, c *cluster) error { return c.stores.pause(ctx, "redis") }, "redis")},
+	{name: "F1m", about: "all workers are killed while MySQL is away", full: 10, quick: 1, hold: time.Second, healed: true, membership: true, inject: whileAway},
+	{name: "F1r", about: "all workers are killed while Redis does not hear them", full: 10, hold: time.Second, healed: true, linked: true, inject: whileDeaf},
 	{name: "F1l", about: "all workers are killed while rows of some conversations are locked", full: 10, hold: time.Second, healed: true, inject: whileLocked},
 }
 
-// whileAway takes a store away, lets the workers run into it, and kills them.
-func whileAway(away func(context.Context, *cluster) error, store string) func(context.Context, *cluster) (func(context.Context) error, error) {
-	return func(ctx context.Context, c *cluster) (func(context.Context) error, error) {
-		if err := away(ctx, c); err != nil {
-			return nil, err
-		}
-		if err := killWorkers(ctx, c); err != nil {
-			return nil, err
-		}
-		return func(ctx context.Context) error {
-			if err := c.stores.up(ctx, store); err != nil { // also where it only stands still
-				return err
-			}
-			return startWorkers(c)
-		}, nil
+// whileAway kills MySQL, lets the workers run into that, and kills them: what they have
+// taken is not stored.
+func whileAway(ctx context.Context, c *cluster) (func(context.Context) error, error) {
+	if err := c.stores.kill(ctx, "mysql"); err != nil {
+		return nil, err
 	}
+	if err := killWorkers(ctx, c); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return errors.Join(c.stores.up(ctx, "mysql"), startWorkers(c)) }, nil
+}
+
+// whileDeaf keeps what workers say from reaching Redis, for good, and kills them: what
+// they have stored is not projected.
+func whileDeaf(ctx context.Context, c *cluster) (func(context.Context) error, error) {
+	k := c.link("jobs", "redis")
+	k.freeze()
+	if err := killWorkers(ctx, c); err != nil {
+		return nil, err
+	}
+	k.cut() // or Redis would hear it in the end
+	return func(context.Context) error {
+		k.heal()
+		return startWorkers(c)
+	}, nil
 }
 
 func killWorkers(ctx context.Context, c *cluster) error {

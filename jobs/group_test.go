@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -144,6 +145,31 @@ func TestNotice_ThatMovesNobodyLeavesTheVersion(t *testing.T) {
 	}
 	if w.channels["c5"].version != 1 || w.states[memberKey{"c5", 3}].LastUncounted != 2 {
 		t.Errorf("version %d, projected %+v", w.channels["c5"].version, w.states[memberKey{"c5", 3}])
+	}
+}
+
+// Who dies between the insert and the projection of a join that merges the channel, and of
+// the end of it behind that, leaves members whom no table says to have been in then.
+func TestRoom_CrossingRightBeforeTheEndReachesWhoWasIn(t *testing.T) {
+	w := newWorld(1)
+	w.openChannel("c5", 1, 2, 3)
+	cfg := quickConfig()
+	cfg.MergeAbove = 3
+	l := processWith(t, cfg, w, created("c5", 1), text("c5", 1, 1))
+	l.append(joins("c5", 2, 4), closes("c5", 3))
+	ctx, cancel := context.WithCancel(t.Context())
+	_ = live(ctx, newTestRunner(t, cfg, w, func(step string) error {
+		cancel()
+		return errCrash
+	}), l.join())
+	if len(w.rows["c5"]) != 4 || w.states[memberKey{"c5", 1}].LastSeq != 2 {
+		t.Fatalf("%d rows, projected %+v: want it dead in between", len(w.rows["c5"]), w.states[memberKey{"c5", 1}])
+	}
+	untilDone(t, newTestRunner(t, cfg, w, nil), l)
+	for u := im.UserID(1); u <= 4; u++ {
+		if st := over(w.states[memberKey{"c5", u}], w.ends["c5"]); st.Leave != 4 || st.LastSeq != 4 || !st.Merged {
+			t.Errorf("projected to %d: %+v", u, st)
+		}
 	}
 }
 

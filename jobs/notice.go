@@ -34,7 +34,11 @@ func (s *scribe) raiseNotice(ctx context.Context, r *raiser, up *rise, d *send) 
 	switch {
 	case m.LeaveAll && d.room.now.merged:
 		up.closed = max(up.closed, d.ref.Seq)
-		return nil
+		if d.room.was != nil && !up.all {
+			return nil
+		}
+		// Stored before, or right behind what may have merged the channel and was: nobody
+		// was in any more to be told of that, so each is told that they have left.
 	case d.room.was == nil && d.room.now.merged && (m.JoinAll || len(m.Join) > 0) && !up.all:
 		// It may have been the one that merged the channel.
 		up.all = true

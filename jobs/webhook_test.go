@@ -64,6 +64,12 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
+func (r *receiver) called() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.calls)
+}
+
 func (r *receiver) says(answer func(w http.ResponseWriter, r *http.Request, notes []Notification)) {
 	r.mu.Lock()
 	r.answer = answer
@@ -163,7 +169,7 @@ func TestWebhook_AnswersSayWhatBecomesOfEach(t *testing.T) {
 		{"a cut connection", 1, func(http.ResponseWriter, *http.Request, []Notification) { panic(http.ErrAbortHandler) }, again},
 	} {
 		r.says(c.answer)
-		before := len(r.calls)
+		before := r.called()
 		for i, err := range hook.Notify(t.Context(), notes(c.n)) {
 			got := again
 			switch {
@@ -178,7 +184,7 @@ func TestWebhook_AnswersSayWhatBecomesOfEach(t *testing.T) {
 				t.Errorf("%s, %d: %v, want %s", c.name, i, err, c.want)
 			}
 		}
-		if n := len(r.calls) - before; n != 1 {
+		if n := r.called() - before; n != 1 {
 			t.Errorf("%s: %d calls", c.name, n)
 		}
 	}
@@ -250,7 +256,7 @@ func TestWebhook_DialsPublicAddressesOnly(t *testing.T) {
 	if errs[0] == nil || !strings.Contains(errs[0].Error(), "not public") {
 		t.Skipf("localhost. is no name here: %v", errs[0])
 	}
-	if len(r.calls) > 0 {
+	if r.called() > 0 {
 		t.Error("it was called")
 	}
 	if errs := r.webhook(func(c *WebhookConfig) { c.AllowPrivate = true }).Notify(t.Context(), notes(1)); errs[0] == nil || strings.Contains(errs[0].Error(), "not public") {

@@ -130,7 +130,7 @@ func (f *flags) main(ctx context.Context) (failed bool, err error) {
 	}
 	defer func() { err = errors.Join(err, c.end()) }()
 	if f.teeth {
-		return f.bites(ctx, root, dir, c, p)
+		return f.bite(ctx, root, dir, c, p)
 	}
 	if err := c.run(ctx); err != nil {
 		return false, err
@@ -147,7 +147,7 @@ func (f *flags) main(ctx context.Context) (failed bool, err error) {
 		}
 	}
 	if f.quick && f.run == "" {
-		blind, err := f.bites(ctx, root, dir, c, p)
+		blind, err := f.bite(ctx, root, dir, c, p)
 		return failed || blind, err
 	}
 	return failed, nil

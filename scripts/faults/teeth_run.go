@@ -11,9 +11,12 @@ import (
 	"strings"
 )
 
-// bites runs the engine with each seeded bug until a fault shows it; failed says that
+// bites is how often each fault is tried: some bugs need luck to show.
+const bites = 3
+
+// bite runs the engine with each seeded bug until a fault shows it; failed says that
 // one was not found, and so that the checker is blind there.
-func (f *flags) bites(ctx context.Context, root, dir string, c *cluster, p plan) (failed bool, err error) {
+func (f *flags) bite(ctx context.Context, root, dir string, c *cluster, p plan) (failed bool, err error) {
 	teeth, err := readTeeth()
 	if err != nil {
 		return false, err
@@ -22,7 +25,7 @@ func (f *flags) bites(ctx context.Context, root, dir string, c *cluster, p plan)
 	healthy, settings := c.binary, c.keys
 	defer func() { c.binary, c.keys = healthy, settings }()
 	for _, t := range teeth {
-		if !f.bitten(t) {
+		if !f.wants(t) {
 			continue
 		}
 		c.binary, c.keys = healthy, maps.Clone(settings)
@@ -41,7 +44,7 @@ func (f *flags) bites(ctx context.Context, root, dir string, c *cluster, p plan)
 				return false, fmt.Errorf("%s: %w", t.name, err)
 			}
 		}
-		by, err := c.bite(ctx, t, p)
+		by, err := c.bitten(ctx, t, p)
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", t.name, err)
 		}
@@ -53,18 +56,18 @@ func (f *flags) bites(ctx context.Context, root, dir string, c *cluster, p plan)
 	return failed, nil
 }
 
-// bitten says whether a seeded bug is to be tried: of all, those that were named, and in a
+// wants says whether a seeded bug is to be tried: of all, those that were named, and in a
 // run that is not about them the quick ones.
-func (f *flags) bitten(t tooth) bool {
+func (f *flags) wants(t tooth) bool {
 	if f.tooth != "" {
 		return slices.Contains(strings.Split(f.tooth, ","), t.name)
 	}
 	return f.teeth || t.quick
 }
 
-// bite runs one seeded engine under the faults that show the bug, and says which has and
+// bitten runs one seeded engine under the faults that show the bug, and says which has and
 // as what; empty where none has.
-func (c *cluster) bite(ctx context.Context, t tooth, p plan) (by string, err error) {
+func (c *cluster) bitten(ctx context.Context, t tooth, p plan) (by string, err error) {
 	for _, p := range c.procs {
 		p.kill()
 	}
@@ -81,7 +84,7 @@ func (c *cluster) bite(ctx context.Context, t tooth, p plan) (by string, err err
 	if err := c.run(ctx); err != nil {
 		return "", err
 	}
-	for _, name := range t.faults {
+	for _, name := range slices.Repeat(t.faults, bites) {
 		f, err := named(name)
 		if err != nil {
 			return "", err

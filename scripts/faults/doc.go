@@ -13,6 +13,16 @@
 // record and the history of every member are checked, and a line is printed for each fault
 // (RELIABILITY.md, section 3). The exit status is 1 if any count on it is not zero.
 //
+// On the line, after the classes of check.go: recover_s, median and most, from the breaking
+// or the mending (fault.healed) until in every conversation a message sent after it has been
+// seen by somebody else, so at low rates it holds the wait for that message; unavailable_s,
+// time beyond a second in which nobody was acked; longest_s, the longest wait for an answer;
+// missed, the share of what connected devices saw that no push brought; faults, injections,
+// the last of which meets the last messages of the run.
+//
+// A new fault is a value in a file by subject, entered in faults (fault.go); a new seeded
+// bug is a file in teeth.
+//
 //	[F1] the checker sees only what users see: answers, pushes, pulls, lists
 //	[F2] the model it holds them to is made of what was asked and of one observer's
 //	     history; nothing of the engine's is called to make it

@@ -2,12 +2,12 @@
 
 GOTESTSUM = go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --hide-summary skipped
 
-.PHONY: test check services test-browser test-embedded test-real
+.PHONY: test check services test-browser test-faults test-embedded test-real bench faults
 
 # Everything: the real stores are brought up (installed where absent, as is nginx), then the page is
-# tested in a browser, and the whole suite runs on the embedded stores, and on the real
-# ones with the race detector.
-test: check services test-browser test-embedded test-real
+# tested in a browser, the engine is held to its promises under some faults, and the whole
+# suite runs on the embedded stores, and on the real ones with the race detector.
+test: check services test-browser test-faults test-embedded test-real
 
 check:
 	scripts/check.sh
@@ -20,8 +20,19 @@ services:
 test-browser:
 	scripts/browser/run
 
+test-faults:
+	go run ./scripts/faults -quick
+
 test-embedded:
 	env -u CURLEW_REDIS_ADDR -u CURLEW_MYSQL_DSN -u CURLEW_MYSQL_ADMIN_DSN -u CURLEW_KAFKA_ADDRS $(GOTESTSUM) -- -count=1 ./...
 
 test-real:
 	eval "$$(scripts/services env)" && CGO_ENABLED=1 $(GOTESTSUM) -- -race -count=1 ./...
+
+# The whole of what the quick form above samples: hours. -run F1,F6 picks.
+faults:
+	go run ./scripts/faults
+
+# A short form of what the README's figures come from.
+bench:
+	go run ./scripts/bench -scenarios pairs,rate,group,connect,sync -rates 1000 -groups 100x4,1000x1 -connects 2000 -conversations 100 -warm 3s -span 5s

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,7 +28,14 @@ type person struct {
 const watchers = 3
 
 func (p *person) http(base string) *client.HTTP {
-	return &client.HTTP{Base: base, Token: func() string { return "Bearer " + p.token }}
+	return &client.HTTP{Base: base, Token: func() string { return "Bearer " + p.token }, Client: patient}
+}
+
+// patient waits longer than the server may, and for no connection of others: what it
+// measures is the server's.
+var patient = &http.Client{
+	Timeout:   15 * time.Second,
+	Transport: &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: 30 * time.Second},
 }
 
 // size of a load.

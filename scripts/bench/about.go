@@ -8,8 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -37,9 +37,9 @@ func (b *bench) about(ctx context.Context) About {
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
 		a.Load = strings.Join(strings.Fields(string(load))[:3], " ")
 	}
-	var si syscall.Sysinfo_t
-	if syscall.Sysinfo(&si) == nil {
-		a.MemoryGB = int(si.Totalram * uint64(si.Unit) >> 30)
+	kb, _, _ := strings.Cut(field("/proc/meminfo", "MemTotal"), " ")
+	if n, err := strconv.Atoi(kb); err == nil {
+		a.MemoryGB = n >> 20
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		a.Kernel = strings.TrimSpace(string(release))

@@ -264,6 +264,7 @@ func FuzzQueries(f *testing.F) {
 	}
 	face := newFace(f)
 	f.Fuzz(func(t *testing.T, id, value string) {
+		face.t = t // what it finds is this run's
 		escaped := url.QueryEscape(value)
 		for _, p := range []string{
 			"/v1/conversations/" + url.PathEscape(id) + "/messages?before_seq=" + escaped, "/v1/conversations/d7-12/messages?around=" + escaped + "&limit=" + escaped,

@@ -97,7 +97,8 @@ type Auditor struct {
 	// Of Run alone.
 	repaired map[string]time.Time // users and conversations, by name
 	resetAt  time.Time
-	seen     []int64 // by partition: records below were looked up
+	seen     []int64   // by partition: records below were looked up
+	lost     []missing // not found there, and not looked for a second time yet
 }
 
 // NewAuditor checks cfg; Run does the work.

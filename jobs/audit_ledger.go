@@ -31,7 +31,6 @@ func (a *Auditor) ledger(ctx context.Context) error {
 		a.seen = make([]int64, len(positions))
 	}
 	share := int64(max(a.cfg.Records/max(len(positions), 1), 1))
-	var lost []missing
 	for i, p := range positions {
 		from := max(a.seen[i], p.Start, p.Committed-share)
 		for from < p.Committed {
@@ -48,15 +47,16 @@ func (a *Auditor) ledger(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			lost = append(lost, more[:min(len(more), auditMissing-len(lost))]...)
+			a.lost = append(a.lost, more[:min(len(more), auditMissing-len(a.lost))]...)
 			from = records[len(records)-1].Offset + 1
+			a.seen[i] = from
 		}
 		a.seen[i] = max(a.seen[i], p.Committed)
 	}
-	if len(lost) == 0 {
+	if len(a.lost) == 0 {
 		return nil
 	}
-	return a.confirm(ctx, lost)
+	return a.confirm(ctx)
 }
 
 // look finds the messages of records, and returns those that are not there.
@@ -104,20 +104,26 @@ func (a *Auditor) find(ctx context.Context, keys []im.SendKey) (map[im.SendKey]i
 }
 
 // confirm looks for what was not found once more: a dead letter that is being replayed
-// is in neither table until the workers have come to it.
-func (a *Auditor) confirm(ctx context.Context, lost []missing) error {
-	if _, err := a.settle(ctx); err != nil {
+// is in neither table until the workers have come to it. While they have not, or a store
+// is away, it is left for another round.
+func (a *Auditor) confirm(ctx context.Context) error {
+	if settled, err := a.settle(ctx); err != nil || !settled {
 		return err
 	}
-	keys := make([]im.SendKey, len(lost))
-	for i, l := range lost {
+	keys := make([]im.SendKey, len(a.lost))
+	for i, l := range a.lost {
 		keys[i] = l.key
 	}
 	found, err := a.find(ctx, keys)
 	if err != nil {
 		return err
 	}
-	for _, l := range lost {
+	told := make(map[im.SendKey]bool, len(keys)) // a repeat in another look is no other message
+	for _, l := range a.lost {
+		if told[l.key] {
+			continue
+		}
+		told[l.key] = true
 		if ref, ok := found[l.key]; ok {
 			result := "stored"
 			if ref.Parked {
@@ -131,5 +137,6 @@ func (a *Auditor) confirm(ctx context.Context, lost []missing) error {
 		a.deps.Logger.Error("audit: an accepted message is neither stored nor dead", "partition", l.partition, "offset", l.offset,
 			"conv", l.key.Conversation, "user", l.key.Sender, "client_msg_id", l.key.ClientMsgID)
 	}
+	a.lost = nil
 	return nil
 }

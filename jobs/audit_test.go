@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -219,6 +220,25 @@ func TestAudit_WhatArrivesMeanwhileIsNotMissing(t *testing.T) {
 	a.once(t)
 	if n := counterAt(a.m.missing); n != 0 {
 		t.Errorf("%v missing", n)
+	}
+}
+
+// What could not be looked for a second time is looked for in another round, and named once.
+func TestAudit_ForgetsNothingThatIsMissing(t *testing.T) {
+	w := &auditWorld{}
+	keys := w.sends(t, 2)
+	delete(w.stored, keys[1])
+	w.records = append(w.records, queue.Record{Offset: int64(len(w.records))}) // the workers are behind
+	a := w.auditor(t, AuditConfig{Settle: 100 * time.Millisecond})
+	a.once(t)
+	if n := counterAt(a.m.missing); n != 0 {
+		t.Errorf("%v missing before the workers have come to all", n)
+	}
+	w.committed++
+	a.once(t)
+	a.once(t)
+	if n := counterAt(a.m.missing); n != 1 {
+		t.Errorf("%v missing, want 1", n)
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 func (r *Runner) keep(ctx context.Context) {
 	tick := time.NewTicker(poolsEvery)
 	defer tick.Stop()
-	turned := time.Now()
+	turned, read := time.Now(), time.Now()
 	cpu := r.cpu()
 	failing := false
 	for {
@@ -37,10 +37,11 @@ func (r *Runner) keep(ctx context.Context) {
 		case <-ctx.Done():
 			r.forgetBook(ctx)
 			return
-		case now := <-tick.C:
-			used := r.cpu()
-			r.cores.Store(int64(float64(used-cpu) / poolsEvery.Seconds()))
-			cpu = used
+		case <-tick.C:
+			// A round takes longer than a tick where a store does not answer.
+			now, used := time.Now(), r.cpu()
+			r.cores.Store(int64(float64(used-cpu) / now.Sub(read).Seconds()))
+			cpu, read = used, now
 			if now.Sub(turned) >= recentSpan {
 				turned = now
 				for _, p := range r.pools {

@@ -323,39 +323,6 @@ func (h *handled) eventually(t *testing.T, w *world, want string) {
 	})
 }
 
-func wake(at time.Time, n int) im.Task {
-	return im.Task{Conversation: "d1-2", Notify: &im.NotifyTask{NotBefore: at.UnixMilli(), Seq: im.Seq(n)}}
-}
-
-// What is held is in nobody's way, is done when its time has come, and is left to the next
-// owner, with all behind it, when that does not come.
-func TestPartition_HoldsRecordsUntilTheirTime(t *testing.T) {
-	w, h := newWorld(1), &handled{}
-	r := newTestRunner(t, quickConfig(), w, nil)
-	r.work = h
-	l := newLogbook(w, 0)
-	now := time.Now()
-	l.append(wake(now.Add(300*time.Millisecond), 1), wake(now, 2), wake(now.Add(100*time.Millisecond), 3))
-	assigned := l.join()
-	assigned.trust = true
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- live(ctx, r, assigned) }()
-	h.eventually(t, w, "[[1] [2] [0]]")
-	if err := l.await(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	l.append(wake(time.Now().Add(time.Hour), 4), wake(now, 5))
-	h.eventually(t, w, "[[1] [2] [0] [4]]")
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-	if l.committed != 3 {
-		t.Errorf("committed %d, want 3: the fourth is held", l.committed)
-	}
-}
-
 func TestPartition_LingersForAFullBatchAndNotWhenItEnds(t *testing.T) {
 	w, h := newWorld(1), &handled{}
 	cfg := quickConfig()

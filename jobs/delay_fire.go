@@ -3,6 +3,8 @@ package jobs
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/curlew-im/curlew/api/protocol"
@@ -40,11 +42,11 @@ func (d *delay) fire(ctx context.Context, c im.ConversationID, to im.FireTask, a
 			return &endedError{err}
 		}
 		advance()
-		shots, err := d.decide(ctx, rows)
+		shots, err := d.decide(ctx, rows, advance)
 		if err != nil {
 			return err
 		}
-		if err := d.send(ctx, c, shots); err != nil {
+		if err := d.send(ctx, c, shots, advance); err != nil {
 			return err
 		}
 		if len(shots) == len(rows) && len(rows) < fireRows {
@@ -63,7 +65,7 @@ type shot struct {
 // what that says, the others as logic decides, or has. It returns those of whom that
 // stands, up to the first that somebody else has decided meanwhile: it is to be read
 // again, and goes out before what is due after it.
-func (d *delay) decide(ctx context.Context, rows []im.Scheduled) ([]shot, error) {
+func (d *delay) decide(ctx context.Context, rows []im.Scheduled, advance func()) ([]shot, error) {
 	stored, err := d.stored(ctx, rows)
 	if err != nil {
 		return nil, err
@@ -87,6 +89,7 @@ func (d *delay) decide(ctx context.Context, rows []im.Scheduled) ([]shot, error)
 		case ref.Parked:
 			refusal = im.ErrUnstorable
 		}
+		advance() // of a slow store each may take seconds
 		switch {
 		case row.Decided && shots[i].task != nil:
 		case row.Decided: // what was kept cannot be read: a bug
@@ -102,7 +105,7 @@ func (d *delay) decide(ctx context.Context, rows []im.Scheduled) ([]shot, error)
 		}
 	}
 	if len(decisions) > 0 {
-		if shots, err = d.keep(ctx, shots, decisions, refusals); err != nil {
+		if shots, err = d.keep(ctx, shots, decisions, refusals, advance); err != nil {
 			return nil, err
 		}
 	}
@@ -130,12 +133,20 @@ func (d *delay) stored(ctx context.Context, rows []im.Scheduled) (map[im.SendKey
 }
 
 // keep keeps what was decided, before anything is sent, and tells the authors of what
-// fails. What it returns ends before the first row of which something else stands.
-func (d *delay) keep(ctx context.Context, shots []shot, decisions []im.ScheduleDecision, refusals map[im.ScheduleID]error) ([]shot, error) {
-	stand, err := insist(ctx, d.r, "keep_decisions", func(ctx context.Context) (map[im.ScheduleID]bool, error) {
-		return d.schedules.KeepDecisions(ctx, decisions)
-	})
-	if err != nil {
+// fails. What it returns ends before the first row of which something else stands. What
+// was kept before a store failed is not asked again: one that is slow gets to the end.
+func (d *delay) keep(ctx context.Context, shots []shot, decisions []im.ScheduleDecision, refusals map[im.ScheduleID]error,
+	advance func()) ([]shot, error) {
+	stand := make(map[im.ScheduleID]bool, len(decisions))
+	if _, err := insist(ctx, d.r, "keep_decisions", func(ctx context.Context) (struct{}, error) {
+		some, err := d.schedules.KeepDecisions(ctx, decisions)
+		if len(some) > 0 {
+			maps.Copy(stand, some)
+			decisions = slices.DeleteFunc(decisions, func(d im.ScheduleDecision) bool { _, said := some[d.ID]; return said })
+			advance()
+		}
+		return struct{}{}, err
+	}); err != nil {
 		return nil, err
 	}
 	if err := d.r.step("keep"); err != nil {
@@ -191,7 +202,7 @@ func (d *delay) failed(ctx context.Context, row *im.Scheduled, cause error) {
 
 // send puts what was decided into the log. Each is waited for before the next is handed
 // over: one that the log refuses while it takes the next would change their order.
-func (d *delay) send(ctx context.Context, c im.ConversationID, shots []shot) error {
+func (d *delay) send(ctx context.Context, c im.ConversationID, shots []shot, advance func()) error {
 	ids := make([]im.ScheduleID, 0, len(shots))
 	for _, s := range shots {
 		if s.task == nil {
@@ -200,6 +211,7 @@ func (d *delay) send(ctx context.Context, c im.ConversationID, shots []shot) err
 		if err := d.produce(ctx, im.Task{Conversation: c, Send: s.task}); err != nil {
 			return err
 		}
+		advance()
 		ids = append(ids, s.row.ID)
 		d.r.m.scheduledLate.Observe(time.Since(time.UnixMilli(s.row.DueAt)).Seconds())
 		if err := d.r.step("produce"); err != nil {

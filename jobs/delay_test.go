@@ -466,6 +466,39 @@ func TestDelay_WhatFailsIsToldToItsAuthor(t *testing.T) {
 	}
 }
 
+// few keeps some decisions a call, then its store is too slow.
+type few struct{ *shelf }
+
+func (f few) KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (map[im.ScheduleID]bool, error) {
+	some := decisions[:min(len(decisions), 3)]
+	stand, err := f.shelf.KeepDecisions(ctx, some)
+	if err == nil && len(some) < len(decisions) {
+		err = context.DeadlineExceeded
+	}
+	return stand, err
+}
+
+func TestDelay_AStoreTooSlowForAllDecisionsAtOnceKeepsThemAll(t *testing.T) {
+	w := newWorld(1)
+	f := newShelf(w)
+	var want, got []im.ClientMsgID
+	for range 10 {
+		want = append(want, f.rows[f.put("d1-2", 1, 0)].ClientMsgID)
+	}
+	var steps int
+	d := &delay{r: newTestRunner(t, quickConfig(), w, nil), schedules: few{f}, decider: f,
+		realtime: f.produceTo(func(t im.Task) { got = append(got, t.Send.ClientMsgID) })}
+	if err := d.fire(t.Context(), "d1-2", im.FireTask{Schedule: im.MaxID, DueAt: im.MaxID}, func() { steps++ }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("sent %v, want %v", got, want)
+	}
+	if steps < 2*len(want) { // else what takes long is taken for standing still
+		t.Errorf("progress was told %d times", steps)
+	}
+}
+
 func TestLooker_WaitsUntilTheNextIsDueAndNotWhileItsHandsAreFull(t *testing.T) {
 	f := newShelf(newWorld(1))
 	f.put("d1-2", 1, 0)

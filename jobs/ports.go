@@ -101,7 +101,7 @@ type Schedules interface {
 	// be changed nor cancelled any more.
 	ClaimScheduled(ctx context.Context, c im.ConversationID, to im.FireTask, again time.Duration, limit int) ([]im.Scheduled, error)
 	// KeepDecisions keeps what was decided of rows in queue, or fails them, and returns of
-	// whom that now stands. Of two who decide the first counts.
+	// whom that now stands, with an error too. Of two who decide the first counts.
 	KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (stand map[im.ScheduleID]bool, err error)
 	// SentScheduled ends rows in queue that the log has.
 	SentScheduled(ctx context.Context, ids []im.ScheduleID) error

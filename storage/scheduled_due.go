@@ -62,7 +62,8 @@ func (db *DB) ClaimScheduled(ctx context.Context, c im.ConversationID, to im.Fir
 }
 
 // KeepDecisions keeps what was decided of rows in queue, or fails them, and returns of
-// whom that now stands. Of two who decide the first counts: what was decided stays.
+// whom that now stands. Of two who decide the first counts: what was decided stays. With
+// an error it returns those of whom it is known.
 func (db *DB) KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision) (stand map[im.ScheduleID]bool, err error) {
 	ctx, done := db.begin(ctx, "keep_decisions")
 	defer done(&err)
@@ -75,7 +76,7 @@ func (db *DB) KeepDecisions(ctx context.Context, decisions []im.ScheduleDecision
 		}
 		n, err := db.execAgain(ctx, query, what, d.ID)
 		if err != nil {
-			return nil, err
+			return stand, err
 		}
 		stand[d.ID] = n == 1
 	}

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"github.com/curlew-im/curlew/logic/im"
 )
@@ -69,7 +70,11 @@ func (db *DB) Schedule(ctx context.Context, s im.Scheduled, partition, most int)
 		case err != nil:
 			return err
 		case most > 0 && pending >= most:
-			return &im.FullError{Limit: "scheduled", Max: most}
+			// The one that took the last place may be this one's first try.
+			if row, err = oneScheduled(ctx, tx, findScheduledAs, s.Conversation, s.Sender, s.ClientMsgID); errors.Is(err, im.ErrNotFound) {
+				err = &im.FullError{Limit: "scheduled", Max: most}
+			}
+			return err
 		}
 		row.DueAt, row.UpdatedAt = max(s.DueAt, row.CreatedAt), row.CreatedAt
 		res, err := tx.ExecContext(ctx, insertScheduled+in(11), s.Conversation, partition, s.Sender, s.ClientMsgID, s.ByServer,

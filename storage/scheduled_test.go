@@ -119,6 +119,13 @@ func scheduledBound(t *testing.T, db *DB) {
 	if full != 3 {
 		t.Errorf("%d of 6 were one too many", full)
 	}
+	b, _, d := newPair(t, db)
+	s := later(d, b, nowOf(t, db)+60_000)
+	row, err := db.Schedule(t.Context(), s, 0, 1)
+	must(t, err)
+	if again, err := db.Schedule(t.Context(), s, 0, 1); err != nil || again.ID != row.ID { // it is kept: not refused
+		t.Errorf("the last again: %+v %v", again, err)
+	}
 }
 
 func scheduledList(t *testing.T, db *DB) {

@@ -19,7 +19,7 @@ import (
 type Notifier interface {
 	// Notify returns what became of each, in their order: nil where it was taken, ErrGone
 	// where the token is good no longer, ErrRefused where it will never be taken; anything
-	// else is tried again. At most 100, within 15 s; what is told twice has the same Key.
+	// else is tried again. At most 100, within 20 s; what is told twice has the same Key.
 	Notify(ctx context.Context, all []Notification) []error
 }
 
@@ -28,6 +28,8 @@ var (
 	ErrGone = errors.New("the push token is gone")
 	// ErrRefused says that trying again cannot help: a dead letter.
 	ErrRefused = errors.New("refused")
+	// ErrBusy says that it was not tried, others being under way: no attempt is counted.
+	ErrBusy = errors.New("too many calls are under way")
 )
 
 // Notification is what one device is told about one message.
@@ -137,7 +139,7 @@ func newNotifyMetrics(reg prometheus.Registerer) *notifyMetrics {
 			Name: "curlew_jobs_dead_letters_total", Help: "Dead letters by what was done: parked (what the lane retry gave up), replayed, discarded.",
 		}, []string{"deed"}),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "curlew_jobs_notify_seconds", Help: "Calls of the provider of notifications, by result: ok, refused, failed.",
+			Name: "curlew_jobs_notify_seconds", Help: "Calls of the provider of notifications, by result: ok, refused, failed, busy (not made).",
 			Buckets: []float64{.005, .02, .05, .1, .25, .5, 1, 2, 5, 10},
 		}, []string{"result"}),
 	}

@@ -36,6 +36,7 @@ type noticed struct {
 	task    im.Task
 	targets []im.PushTarget // who is told now
 	failed  []im.PushTarget
+	waiting []im.PushTarget // not tried
 	refused []im.PushTarget
 	reason  string
 }
@@ -199,6 +200,8 @@ func (n *retry) deliver(ctx context.Context, gathered []*noticed, badges map[im.
 			gone = append(gone, all[i].to)
 		case errors.Is(err, ErrRefused):
 			w.refused, w.reason = append(w.refused, all[i].to), err.Error()
+		case errors.Is(err, ErrBusy):
+			w.waiting = append(w.waiting, all[i].to)
 		default:
 			w.failed, w.reason = append(w.failed, all[i].to), err.Error()
 		}
@@ -224,6 +227,8 @@ func (n *retry) call(ctx context.Context, notes []Notification) (errs []error) {
 			case err == nil || errors.Is(err, ErrGone):
 			case errors.Is(err, ErrRefused):
 				result = "refused"
+			case errors.Is(err, ErrBusy):
+				result = "busy"
 			default:
 				result = "failed"
 			}
@@ -249,6 +254,9 @@ func (n *retry) settle(ctx context.Context, gathered []*noticed, after *[]im.Tas
 			n.m.notifications.WithLabelValues("retried").Add(float64(len(w.failed)))
 			*after = append(*after, n.later(w, w.failed, 1, w.reason))
 		}
+		if len(w.waiting) > 0 {
+			*after = append(*after, n.later(w, w.waiting, 0, w.task.Notify.Reason))
+		}
 		if len(given) > 0 {
 			letters = append(letters, n.letter(w, given))
 		}
@@ -264,13 +272,13 @@ func (n *retry) later(w *noticed, targets []im.PushTarget, counted int, reason s
 	return im.Task{Conversation: w.task.Conversation, Notify: &again}
 }
 
-// pause is exponential with full jitter: those who failed together do not come back
+// pause is exponential with jitter, of the first too: those who failed together do not come back
 // together.
 func (n *retry) pause(attempt int) time.Duration {
 	s := n.settings()
 	top := s.BackoffMax
 	if attempt < 20 {
-		top = min(s.BackoffMin<<attempt, s.BackoffMax)
+		top = min(s.BackoffMin<<(attempt+1), s.BackoffMax)
 	}
 	return s.BackoffMin + rand.N(max(top-s.BackoffMin, 0)+1)
 }

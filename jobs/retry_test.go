@@ -220,7 +220,7 @@ func TestRetry_TriesAgainLaterThoseWhoWereNotToldAndGivesUpInTheEnd(t *testing.T
 		}
 		got := r.retried[0].Notify
 		wait := time.UnixMilli(got.NotBefore).Sub(r.now)
-		if got.Attempt != attempt || len(got.Targets) != 1 || got.Targets[0].User != 2 || got.Reason == "" || wait < time.Second || wait > time.Second<<(attempt-1) {
+		if got.Attempt != attempt || len(got.Targets) != 1 || got.Targets[0].User != 2 || got.Reason == "" || wait < time.Second || wait > time.Second<<attempt {
 			t.Errorf("attempt %d: %+v, in %s", attempt, got, wait)
 		}
 		r.tell(n, r.again()...)
@@ -255,6 +255,24 @@ func TestRetry_WhatIsRefusedIsALetterAtOnce(t *testing.T) {
 	r.tell(n, asks(7))
 	if len(r.letters) != 1 || len(r.retried) != 0 || r.letters[0].Dead.Attempts != 1 || !strings.Contains(r.letters[0].Dead.Reason, "400") {
 		t.Errorf("%+v, %d again", r.letters, len(r.retried))
+	}
+}
+
+func TestRetry_WhoStandsInLineIsNotCountedAsTried(t *testing.T) {
+	hook := newReceiver(t)
+	w := hook.webhook(func(c *WebhookConfig) { c.Timeout = 10 * time.Millisecond; c.Concurrency = 1 })
+	w.slots <- struct{}{} // a call that takes long
+	r, n := newReach(t, w)
+	r.add(2, 1)
+	r.tell(n, asks(7, func(t *im.NotifyTask) { t.Attempt = 2; t.Targets = slices.Clone(r.targets) }))
+	if len(r.retried) != 1 || len(r.letters) != 0 || r.retried[0].Notify.Attempt != 2 || len(r.retried[0].Notify.Targets) != 2 {
+		t.Fatalf("%d again, %d letters", len(r.retried), len(r.letters))
+	}
+	<-w.slots
+	n.notifier = hook.webhook()
+	r.tell(n, r.again()...)
+	if n := hook.told(); n["1007-2-d0"] != 1 || n["1007-3-d0"] != 1 {
+		t.Errorf("told %v", n)
 	}
 }
 

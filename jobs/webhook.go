@@ -29,8 +29,8 @@ type WebhookConfig struct {
 	URL string
 	// Secret signs each call; the receiver holds it too. At least 32 bytes, drawn.
 	Secret string
-	// Timeout bounds one call (default 5 s; at most 15 s: a partition that stands still for
-	// 30 s is given to a peer).
+	// Timeout bounds one call, and before that the wait for others to end (default 5 s; at
+	// most 10 s: a partition that stands still for 30 s is given to a peer).
 	Timeout time.Duration
 	// Concurrency is how many calls are under way at once (default 8).
 	Concurrency int
@@ -61,8 +61,8 @@ func (c WebhookConfig) validate() error {
 		return errors.New(field + "url: not a URL without user and fragment")
 	case u.Scheme != "https" && !(u.Scheme == "http" && onThisMachine(u.Hostname())):
 		return errors.New(field + "url: must be https, or http on this machine")
-	case c.Timeout < 10*time.Millisecond || c.Timeout > 15*time.Second:
-		return fmt.Errorf("%stimeout: %s is not in 10ms to 15s", field, c.Timeout)
+	case c.Timeout < 10*time.Millisecond || c.Timeout > 10*time.Second:
+		return fmt.Errorf("%stimeout: %s is not in 10ms to 10s", field, c.Timeout)
 	case c.Concurrency < 1 || c.Concurrency > 256:
 		return fmt.Errorf("%sconcurrency: %d is not in 1 to 256", field, c.Concurrency)
 	}
@@ -131,7 +131,7 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 // knows: of carriers, of protocols and benchmarks, of the old and new internet's bridges.
 var notPublic = func() (all []netip.Prefix) {
 	for _, s := range []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-		"240.0.0.0/4", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10"} {
+		"240.0.0.0/4", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "::/96", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10"} {
 		all = append(all, netip.MustParsePrefix(s))
 	}
 	return all
@@ -165,9 +165,13 @@ func (w *Webhook) Notify(ctx context.Context, all []Notification) []error {
 	if err != nil {
 		return each(all, fmt.Errorf("%w: %w", ErrRefused, err))
 	}
+	line := time.NewTimer(w.cfg.Timeout)
+	defer line.Stop()
 	select {
 	case w.slots <- struct{}{}:
 		defer func() { <-w.slots }()
+	case <-line.C: // a partition that stands still for 30 s is given to a peer
+		return each(all, ErrBusy)
 	case <-ctx.Done():
 		return each(all, ctx.Err())
 	}
@@ -190,7 +194,7 @@ func (w *Webhook) Notify(ctx context.Context, all []Notification) []error {
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, answerBytes))
 	switch {
-	case res.StatusCode >= 200 && res.StatusCode < 300:
+	case res.StatusCode >= 200 && res.StatusCode < 300 && err == nil: // else who is gone may not have been said
 		return results(all, answer)
 	case res.StatusCode == http.StatusGone && len(all) == 1:
 		return each(all, ErrGone)

@@ -210,6 +210,19 @@ func TestWebhook_ResultsNameThoseThatWereNotTaken(t *testing.T) {
 	}
 }
 
+func TestWebhook_AnAnswerThatBreaksOffTakesNobody(t *testing.T) {
+	r := newReceiver(t)
+	r.says(func(w http.ResponseWriter, _ *http.Request, n []Notification) {
+		w.Header().Set("Content-Length", "1000")
+		fmt.Fprintf(w, `{"results":[{"key":%q,"status":"gone"}`, n[0].Key)
+	})
+	for _, err := range r.webhook().Notify(t.Context(), notes(2)) {
+		if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrGone) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestWebhook_ASlowReceiverIsGivenUpInTime(t *testing.T) {
 	r := newReceiver(t)
 	free := make(chan struct{})
@@ -240,7 +253,7 @@ func TestWebhook_DialsPublicAddressesOnly(t *testing.T) {
 		"127.0.0.1:443": false, "10.1.2.3:443": false, "172.16.0.1:443": false, "192.168.1.1:80": false, "169.254.169.254:80": false,
 		"100.64.0.1:443": false, "0.0.0.0:443": false, "224.0.0.1:443": false, "255.255.255.255:443": false, "198.18.0.1:1": false,
 		"[::1]:443": false, "[::]:443": false, "[fe80::1%eth0]:443": false, "[fc00::1]:443": false, "[fd12::1]:443": false, "[ff02::1]:1": false,
-		"[::ffff:127.0.0.1]:443": false, "[::ffff:10.0.0.1]:443": false, "[64:ff9b::a00:1]:443": false, "[2002:a00:1::]:443": false,
+		"[::10.0.0.1]:443": false, "[::ffff:127.0.0.1]:443": false, "[::ffff:10.0.0.1]:443": false, "[64:ff9b::a00:1]:443": false, "[2002:a00:1::]:443": false,
 		"example.org:443": false, "": false,
 	} {
 		if err := public(address); (err == nil) != ok {

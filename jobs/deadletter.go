@@ -83,7 +83,7 @@ func (d *DeadLetters) Replay(ctx context.Context, id im.DeadID, force bool) erro
 	if lane == nil {
 		return fmt.Errorf("replay %s: nothing produces to lane %s here: %w", id, task.Lane(), im.ErrNotFound)
 	}
-	if s := task.Send; s != nil && !force && l.State.Parked() {
+	if s := task.Send; s != nil && !force && (l.State == im.DeadOpen || l.State == im.DeadReplaying) {
 		copies, err := d.table.SameContent(ctx, task.Conversation, s.Sender.ID, s.Hash, l.ParkedAt-resentBefore.Milliseconds())
 		if err != nil {
 			return err

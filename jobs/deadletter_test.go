@@ -120,6 +120,15 @@ func TestDeadLetters_WhatTheSenderHasResentIsSaidBefore(t *testing.T) {
 	if want := int64(10_000_000 - 3_600_000); g.since != want {
 		t.Errorf("since %d, want %d", g.since, want)
 	}
+	// Nor is one whose first replay came to nothing, perhaps, sent behind the operator's back.
+	stuck := g.letters[1]
+	stuck.State = im.DeadReplaying
+	g.letters[1] = stuck
+	if err := d.Replay(t.Context(), 1, false); !errors.As(err, &resent) {
+		t.Errorf("replaying: %v", err)
+	}
+	stuck.State = im.DeadOpen
+	g.letters[1] = stuck
 	if err := d.Replay(t.Context(), 1, true); err != nil || len(g.sent) != 1 {
 		t.Errorf("forced: %v", err)
 	}

@@ -23,7 +23,8 @@ type Letters interface {
 	ClaimDead(ctx context.Context, id im.DeadID) error
 	// EndReplay ends that: replayed, or open.
 	EndReplay(ctx context.Context, id im.DeadID, state im.DeadState) error
-	// DiscardDead ends an open letter for good. im.ErrConflict in another state.
+	// DiscardDead ends an open letter for good, or one whose replay began over 30 s ago.
+	// im.ErrConflict in another state.
 	DiscardDead(ctx context.Context, id im.DeadID) error
 	// SameContent finds a sender's messages of one content, stored since a time in Unix ms.
 	SameContent(ctx context.Context, c im.ConversationID, sender im.UserID, hash im.ContentHash, since int64) ([]im.StoredCopy, error)

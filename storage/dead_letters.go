@@ -76,12 +76,13 @@ func (db *DB) EndReplay(ctx context.Context, id im.DeadID, state im.DeadState) (
 	return db.moveDead(ctx, id, state, "state = 1")
 }
 
-// DiscardDead ends an open letter for good: its message stays rejected.
+// DiscardDead ends an open letter for good, or one whose replay began over 30 s ago and
+// did not end: its message stays rejected, unless that replay has stored it.
 // im.ErrConflict in another state, im.ErrNotFound where there is none.
 func (db *DB) DiscardDead(ctx context.Context, id im.DeadID) (err error) {
 	ctx, done := db.begin(ctx, "discard_dead")
 	defer done(&err)
-	return db.moveDead(ctx, id, im.DeadDiscarded, "state = 0")
+	return db.moveDead(ctx, id, im.DeadDiscarded, "state = 0 OR state = 1 AND acted_at < "+db.d.now+" - ?", deadAgain)
 }
 
 func (db *DB) moveDead(ctx context.Context, id im.DeadID, to im.DeadState, from string, args ...any) error {

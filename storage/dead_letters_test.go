@@ -134,6 +134,10 @@ func testReplayAgain(t *testing.T, db *DB) {
 	if err := db.ClaimDead(t.Context(), id); !errors.Is(err, im.ErrConflict) {
 		t.Errorf("at once again: %v", err)
 	}
+	// Or it is discarded then.
+	_, err = db.w.Exec("UPDATE dead SET acted_at = acted_at - ? WHERE id = ?", deadAgain+1000, id)
+	must(t, err)
+	must(t, db.DiscardDead(t.Context(), id))
 }
 
 func testDeadUnknown(t *testing.T, db *DB) {

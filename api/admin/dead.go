@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -198,7 +199,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, do func(context.Con
 	switch {
 	case errors.As(err, &resent):
 		write(w, http.StatusConflict, Resent{Copies: resent.Copies, Error: &protocol.Error{
-			Code: "resent_since", Message: "the sender has said the same since; with force it is said again",
+			Code: "resent_since", Message: fmt.Sprintf("the sender has said the same since, as seq %d; with force it is said again", resent.Copies[0].Seq), // the latest
 		}})
 	case err != nil:
 		s.fail(w, r, err)

@@ -69,6 +69,7 @@ type held struct {
 	vers    map[im.ConversationID]uint64
 	merged  map[im.ConversationID]uint64
 	offline map[im.ConversationID]uint64 // nil: not sealed
+	laid    map[im.ConversationID]bool   // merged at read: the end of the channel is laid over the state
 }
 
 // Compare reads both sides.
@@ -145,11 +146,19 @@ func ranksOf(reply []string, gen im.Generation) (ranks map[im.ConversationID]uin
 
 // layBoth lays the ends of merged channels over both sides, each its own.
 func (a *Auditor) layBoth(ctx context.Context, h *held, rows []im.ConversationState) error {
+	h.laid = make(map[im.ConversationID]bool)
 	var convs []im.ConversationID
-	for _, r := range rows {
-		if r.Merged && r.In() {
-			convs = append(convs, r.Conversation)
+	add := func(s im.ConversationState) {
+		if s.Merged && s.In() && !slices.Contains(convs, s.Conversation) {
+			convs = append(convs, s.Conversation)
 		}
+	}
+	for _, s := range h.states { // one that is dissolved has members in Redis alone
+		h.laid[s.Conversation] = s.Merged && s.In()
+		add(s)
+	}
+	for _, r := range rows {
+		add(r)
 	}
 	if len(convs) == 0 {
 		return nil

@@ -39,7 +39,7 @@ func (c *comparer) states(rows []im.ConversationState) {
 		}
 		last, change := im.DriftLast, im.DriftChange
 		uncounted, mention := im.DriftUncounted, im.DriftMention
-		if r.Merged && r.In() {
+		if c.held.laid[r.Conversation] {
 			last, change, uncounted, mention = im.DriftEnd, im.DriftEnd, im.DriftEnd, im.DriftEnd
 		}
 		c.differ(r.Conversation, last, [2]uint64{uint64(h.Top()), uint64(h.LastID)}, [2]uint64{uint64(r.Top()), uint64(r.LastID)})
@@ -77,17 +77,17 @@ func interval(s *im.ConversationState) [3]im.Seq {
 func (c *comparer) indexes() {
 	h := c.held
 	for conv, s := range h.states {
-		if !(s.Merged && s.In()) { // the end laid over it is in no list
+		if !h.laid[conv] { // the end laid over it is in no list
 			c.differ(conv, im.DriftList, h.convs[conv], uint64(s.LastID))
 		}
 		if h.vers[conv] == 0 {
 			c.add(conv, im.DriftVersion, "none", "one")
 		}
 		_, merged := h.merged[conv]
-		c.differ(conv, im.DriftMerged, merged, s.Merged && s.In())
+		c.differ(conv, im.DriftMerged, merged, h.laid[conv])
 		if h.offline != nil && isChannel(conv) {
 			_, listed := h.offline[conv]
-			c.differ(conv, im.DriftOffline, listed, !(s.Merged && s.In()) && s.Top() > s.Settled())
+			c.differ(conv, im.DriftOffline, listed, !h.laid[conv] && s.Top() > s.Settled())
 		}
 	}
 	for field, set := range map[im.DriftField]map[im.ConversationID]uint64{

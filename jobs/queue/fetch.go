@@ -229,20 +229,10 @@ func (a *Assignment) answered(part *fetchAPI.ResponsePartition) (int, error) {
 func (a *Assignment) read(from protocol.RecordReader) ([]Record, error) {
 	var records []Record
 	for {
-		r, err := from.ReadRecord()
-		if errors.Is(err, io.EOF) || err != nil && len(records) > 0 {
-			return records, nil // what could not be read is fetched again
-		}
-		if err != nil {
-			return nil, err
-		}
-		value, err := readBytes(r.Value)
-		if r.Key != nil {
-			r.Key.Close()
-		}
+		r, err := readRecord(from)
 		switch {
-		case err != nil && len(records) > 0:
-			return records, nil
+		case errors.Is(err, io.EOF) || err != nil && len(records) > 0:
+			return records, nil // what could not be read is fetched again
 		case err != nil:
 			return nil, err
 		case r.Offset < a.next:
@@ -253,8 +243,21 @@ func (a *Assignment) read(from protocol.RecordReader) ([]Record, error) {
 			return nil, fmt.Errorf("offset %d follows %d: %w", r.Offset, a.next-1, ErrMissing)
 		}
 		a.next = r.Offset + 1
-		records = append(records, Record{Offset: r.Offset, Time: r.Time, Value: value})
+		records = append(records, r)
 	}
+}
+
+// readRecord reads the next record; io.EOF where there is none.
+func readRecord(from protocol.RecordReader) (Record, error) {
+	r, err := from.ReadRecord()
+	if err != nil {
+		return Record{}, err
+	}
+	value, err := readBytes(r.Value)
+	if r.Key != nil {
+		r.Key.Close()
+	}
+	return Record{Offset: r.Offset, Time: r.Time, Value: value}, err
 }
 
 func readBytes(b protocol.Bytes) ([]byte, error) {
@@ -264,6 +267,9 @@ func readBytes(b protocol.Bytes) ([]byte, error) {
 	defer b.Close()
 	value := make([]byte, b.Len())
 	_, err := io.ReadFull(b, value)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // of the value, not of the records
+	}
 	return value, err
 }
 

@@ -38,26 +38,16 @@ func (c *Cluster) Look(ctx context.Context, lane im.Lane, partition int, from, b
 	}
 	var records []Record
 	for {
-		r, err := res.Records.ReadRecord()
-		if errors.Is(err, io.EOF) || err != nil && len(records) > 0 {
-			return records, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look at %s/%d from %d: %w", c.Topic(lane), partition, from, err)
-		}
-		value, err := readBytes(r.Value)
-		if r.Key != nil {
-			r.Key.Close()
-		}
+		r, err := readRecord(res.Records)
 		switch {
-		case err != nil && len(records) > 0:
+		case errors.Is(err, io.EOF) || err != nil && len(records) > 0:
 			return records, nil
 		case err != nil:
-			return nil, err
+			return nil, fmt.Errorf("look at %s/%d from %d: %w", c.Topic(lane), partition, from, err)
 		case r.Offset >= below:
 			return records, nil
 		case r.Offset >= from:
-			records = append(records, Record{Offset: r.Offset, Time: r.Time, Value: value})
+			records = append(records, r)
 		}
 	}
 }

@@ -110,11 +110,7 @@ func (p *partition) watch() {
 		p.mu.Unlock()
 		return
 	}
-	next, still := p.water.Next(), time.Duration(0)
-	var oldest time.Time
-	if len(p.taken) > 0 {
-		oldest = p.taken[0]
-	}
+	next, oldest, still := p.water.Next(), p.oldest(), time.Duration(0)
 	if p.records > len(p.held) {
 		still = time.Since(p.progress)
 	}

@@ -15,7 +15,7 @@
 //	[J11] what operators turn while it runs (size, batch, linger, strands, window, attempts, backoff) loses and reorders nothing
 //	[J12] who is to be told while not connected is asked of the lane retry before the message's record is done; there each device is told at least once, or its token is gone, or a dead letter says so: a device knows a repeat by its key
 //
-// A record's way through the files: pool.go is its lane's in this process, commit.go takes
+// A record's way through the files: pool.go is its lane's in this process, partition.go takes
 // it, strand.go gives it a place, its lane's worker does it; that of realtime is scribe.go:
 // realtime.go runs archive.go → change.go → receipt.go → project.go → push.go, and the partition
 // in commit.go commits. poison.go is for what fails. Of channels, roster.go says who is in,

@@ -60,3 +60,21 @@ func (p *partition) unhold() {
 		p.r.enqueue(s)
 	}
 }
+
+// oldest is when the first record was produced that is neither finished nor held, zero
+// where there is none: who waits for a time of its own is not late. p.mu is held.
+func (p *partition) oldest() time.Time {
+	if p.records == len(p.held) {
+		return time.Time{}
+	}
+	held := make(map[int64]bool, len(p.held))
+	for _, it := range p.held {
+		held[it.record.Offset] = true
+	}
+	for i, at := range p.taken {
+		if o := p.water.Next() + int64(i); !held[o] && !p.water.Finished(o) {
+			return at
+		}
+	}
+	return time.Time{}
+}

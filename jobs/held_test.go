@@ -52,23 +52,31 @@ func TestPartition_IsNotStalledByWhatItHolds(t *testing.T) {
 	p.changed.L = &p.mu
 	p.split(1)
 	later, now := time.Now().Add(time.Hour), time.Now()
-	hand := func(offset int64, task im.Task) {
+	hand := func(offset int64, produced time.Time, task im.Task) {
 		value, err := queue.AppendTask(nil, &task)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.hand([]queue.Record{{Offset: offset, Time: now, Value: value}})
+		p.hand([]queue.Record{{Offset: offset, Time: produced, Value: value}})
 	}
-	hand(0, wake(later, 1))
+	hand(0, now.Add(-time.Hour), wake(later, 1))
 	p.progress = now.Add(-time.Hour)
-	hand(1, wake(now, 2))
+	hand(1, now, wake(now, 2))
 	if p.progress.Before(now) {
 		t.Error("stalled for as long as a record was held")
 	}
 	p.progress = now.Add(-time.Hour)
-	hand(2, wake(now, 3))
+	hand(2, now, wake(now, 3))
 	if !p.progress.Before(now) {
 		t.Error("new records hide a standstill")
+	}
+	if s := p.standing(now.Add(time.Minute)); s.records != 2 || s.age != time.Minute {
+		t.Errorf("%d records, the oldest %s old, beside what is held", s.records, s.age)
+	}
+	items := p.next(p.strands[0])
+	p.finish(items)
+	if s := p.standing(now.Add(time.Minute)); s.records != 0 || s.age != 0 {
+		t.Errorf("%d records, the oldest %s old, where all is held", s.records, s.age)
 	}
 	p.release.Stop()
 }

@@ -191,8 +191,8 @@ func (p *partition) standing(now time.Time) standing {
 	if p.water != nil {
 		s.behind = p.src.Behind(p.water.Next())
 	}
-	if len(p.taken) > 0 && s.records > 0 {
-		s.age = max(now.Sub(p.taken[0]), 0)
+	if at := p.oldest(); !at.IsZero() {
+		s.age = max(now.Sub(at), 0)
 	}
 	return s
 }

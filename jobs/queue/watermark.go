@@ -41,6 +41,11 @@ func (w *Watermark) Finish(offset int64) int64 {
 	return w.next
 }
 
+// Finished says whether a taken record is.
+func (w *Watermark) Finished(offset int64) bool {
+	return offset < w.next || w.done[offset%int64(len(w.done))]
+}
+
 // Next is the offset to commit.
 func (w *Watermark) Next() int64 { return w.next }
 

@@ -32,7 +32,7 @@ type fault struct {
 }
 
 // order of the runs. Each subject adds its faults in a file of its own.
-var faults = [][]fault{control, crashes, during, redisFaults, mysqlFaults, kafkaFaults, linkFaults, everything}
+var faults = [][]fault{control, crashes, during, redisFaults, mysqlFaults, recordFaults, kafkaFaults, logFaults, dueFaults, linkFaults, openFaults, everything}
 
 // control is the run without a fault: what fails there fails by itself.
 var control = []fault{{

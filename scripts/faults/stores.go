@@ -143,13 +143,17 @@ func (s *stores) addr(name string) string {
 
 // environment is what a process of the engine is told of the stores, reached at the
 // given addresses.
-func (s *stores) environment(redis, mysql, kafka string) []string {
-	dsn := s.dsn(mysql)
+func (s *stores) environment(redis, record, kafka string) []string {
+	run, err := mysql.ParseDSN(s.env["CURLEW_MYSQL_DSN"])
+	if err != nil {
+		panic(err) // scripts/services made it
+	}
+	run.Addr, run.DBName = record, database
 	return append(services.Foreign(),
 		"CURLEW_REDIS_ADDR="+redis,
 		"CURLEW_REDIS_USER="+s.env["CURLEW_REDIS_USER"],
 		"CURLEW_REDIS_PASSWORD="+s.env["CURLEW_REDIS_PASSWORD"],
-		"CURLEW_MYSQL_DSN="+dsn, "CURLEW_MYSQL_ADMIN_DSN="+dsn,
+		"CURLEW_MYSQL_DSN="+run.FormatDSN(), "CURLEW_MYSQL_ADMIN_DSN="+s.dsn(record),
 		"CURLEW_KAFKA_ADDRS="+kafka,
 	)
 }

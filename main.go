@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/curlew-im/curlew/api/admin"
 	"github.com/curlew-im/curlew/configs"
 )
 
@@ -36,7 +37,7 @@ func main() {
 func command(out io.Writer) *cobra.Command {
 	var file, profile string
 	var roles, set []string
-	load := func() (*configs.Config, error) {
+	given := func() (map[string]string, error) {
 		values := map[string]string{}
 		for _, kv := range set {
 			key, value, ok := strings.Cut(kv, "=")
@@ -51,7 +52,21 @@ func command(out io.Writer) *cobra.Command {
 		if len(roles) > 0 {
 			values["roles"] = strings.Join(roles, ",")
 		}
+		return values, nil
+	}
+	load := func() (*configs.Config, error) {
+		values, err := given()
+		if err != nil {
+			return nil, err
+		}
 		return configs.FromEnvironment(file, values)
+	}
+	listener := func() (admin.Config, error) {
+		values, err := given()
+		if err != nil {
+			return admin.Config{}, err
+		}
+		return configs.AdminFromEnvironment(file, values)
 	}
 	root := &cobra.Command{
 		Use:           "curlew",
@@ -106,7 +121,7 @@ func command(out io.Writer) *cobra.Command {
 			Run: func(*cobra.Command, []string) { fmt.Fprintln(out, version()) },
 		},
 	)
-	root.AddCommand(operatorCommands(load, out)...)
+	root.AddCommand(operatorCommands(listener, out)...)
 	return root
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/curlew-im/curlew/api/admin"
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/configs"
 	"github.com/curlew-im/curlew/jobs/queue"
@@ -248,7 +249,7 @@ func TestConsumers_AStoppedPartitionIsSeenAndResumed(t *testing.T) {
 	var out bytes.Buffer
 	operate := func(args ...string) error {
 		out.Reset()
-		o := &operator{base: e.admin, load: func() (*configs.Config, error) { return e.cfg, nil }, out: &out}
+		o := &operator{base: e.admin, load: func() (admin.Config, error) { return e.cfg.Admin, nil }, out: &out}
 		cmd := o.lagCommand()
 		cmd.SetArgs(args)
 		return cmd.ExecuteContext(t.Context())

@@ -14,7 +14,6 @@ import (
 	"github.com/curlew-im/curlew/api/admin"
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/client"
-	"github.com/curlew-im/curlew/configs"
 	"github.com/curlew-im/curlew/jobs/queue"
 	"github.com/curlew-im/curlew/logic/im"
 	"github.com/curlew-im/curlew/scripts/devtest"
@@ -24,7 +23,7 @@ import (
 func (e *engine) deads(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	o := &operator{base: e.admin, load: func() (*configs.Config, error) { return e.cfg, nil }, out: &out}
+	o := &operator{base: e.admin, load: func() (admin.Config, error) { return e.cfg.Admin, nil }, out: &out}
 	cmd := o.deadCommand()
 	cmd.SetArgs(args)
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
@@ -184,7 +183,7 @@ func TestDead_NotificationsThatWereRefusedAreReplayed(t *testing.T) {
 		t.Errorf("open: %v", open)
 	}
 	var page admin.DeadLetters
-	must(t, (&operator{base: e.admin, load: func() (*configs.Config, error) { return e.cfg, nil }}).
+	must(t, (&operator{base: e.admin, load: func() (admin.Config, error) { return e.cfg.Admin, nil }}).
 		ask(t.Context(), http.MethodGet, "/v1/admin/dead?state=replayed", nil, &page))
 	if len(page.Items) != 1 || page.Items[0].Attempts != 1 || page.Items[0].ActedAt == 0 {
 		t.Errorf("%+v", page.Items)

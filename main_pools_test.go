@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/curlew-im/curlew/api/admin"
-	"github.com/curlew-im/curlew/configs"
 	"github.com/curlew-im/curlew/logic/im"
 	"github.com/curlew-im/curlew/scripts/devtest"
 )
@@ -18,7 +17,7 @@ import (
 func (e *engine) pooled(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	o := &operator{base: e.admin, load: func() (*configs.Config, error) { return e.cfg, nil }, out: &out}
+	o := &operator{base: e.admin, load: func() (admin.Config, error) { return e.cfg.Admin, nil }, out: &out}
 	cmd := o.poolsCommand()
 	cmd.SetArgs(args)
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true

@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/curlew-im/curlew/api/admin"
 	"github.com/curlew-im/curlew/api/protocol"
-	"github.com/curlew-im/curlew/configs"
 )
 
 const (
@@ -28,12 +28,12 @@ const (
 // behind them.
 type operator struct {
 	base string // of the listener; empty: admin.listen of the configuration
-	load func() (*configs.Config, error)
+	load func() (admin.Config, error)
 	out  io.Writer
 }
 
 // operatorCommands are those commands, with their common flag.
-func operatorCommands(load func() (*configs.Config, error), out io.Writer) []*cobra.Command {
+func operatorCommands(load func() (admin.Config, error), out io.Writer) []*cobra.Command {
 	o := &operator{load: load, out: out}
 	all := []*cobra.Command{
 		o.rebuildCommand(),
@@ -56,7 +56,7 @@ func (o *operator) ask(ctx context.Context, method, path string, body, answer an
 	}
 	base := o.base
 	if base == "" {
-		base = "http://" + reachable(cfg.Admin.Address())
+		base = "http://" + reachable(cfg.Address())
 	}
 	var content bytes.Buffer
 	if body != nil {
@@ -73,8 +73,8 @@ func (o *operator) ask(ctx context.Context, method, path string, body, answer an
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if cfg.Admin.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+cfg.Admin.Token)
+	if cfg.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+cfg.Token)
 	}
 	// The token goes to no other address than the one that was named.
 	asker := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

@@ -13,6 +13,8 @@ import (
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
+
+	"github.com/curlew-im/curlew/api/admin"
 )
 
 // EnvPrefix begins every environment variable: logic.send_per_second is
@@ -30,6 +32,18 @@ type Sources struct {
 // there is no file and no store's address), reads them in order and validates the
 // result. Unknown keys are errors that name the key.
 func Load(src Sources) (*Config, error) {
+	cfg, err := read(src)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// read is Load without the validation.
+func read(src Sources) (*Config, error) {
 	k := koanf.New(".")
 	if src.File != "" {
 		if err := k.Load(file.Provider(src.File), yaml.Parser()); err != nil {
@@ -87,9 +101,6 @@ func Load(src Sources) (*Config, error) {
 		return nil, fmt.Errorf("configuration: %s", inKeys(err.Error()))
 	}
 	cfg.finish()
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
 	return cfg, nil
 }
 
@@ -119,12 +130,37 @@ var spoken = map[string]string{
 
 // FromEnvironment is Load with the process's own environment.
 func FromEnvironment(path string, set map[string]string) (*Config, error) {
+	src, err := environment(path, set)
+	if err != nil {
+		return nil, err
+	}
+	return Load(src)
+}
+
+// AdminFromEnvironment is what is said of the admin listener, for who only asks it: of the
+// rest, which a process needs to run, nothing is validated.
+func AdminFromEnvironment(path string, set map[string]string) (admin.Config, error) {
+	src, err := environment(path, set)
+	if err != nil {
+		return admin.Config{}, err
+	}
+	cfg, err := read(src)
+	if err != nil {
+		return admin.Config{}, err
+	}
+	if err := cfg.Admin.Validate(); err != nil {
+		return admin.Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return cfg.Admin, nil
+}
+
+func environment(path string, set map[string]string) (Sources, error) {
 	if path != "" {
 		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("configuration file: %w", err)
+			return Sources{}, fmt.Errorf("configuration file: %w", err)
 		}
 	}
-	return Load(Sources{File: path, Env: os.Environ(), Set: set})
+	return Sources{File: path, Env: os.Environ(), Set: set}, nil
 }
 
 var fieldPath = regexp.MustCompile(`'[A-Z]\w*(\.\w+)*'`)

@@ -10,7 +10,7 @@ var crashes = []fault{
 	{name: "F1", about: "a worker is killed", full: 30, quick: 1, hold: 2 * time.Second, inject: killOne("jobs")},
 	{name: "F2", about: "a worker stands still, is replaced, and goes on", full: 20, hold: 20 * time.Second, inject: freezeOne("jobs")},
 	{name: "F3", about: "a connector is killed", full: 20, hold: 2 * time.Second, inject: killOne("connector")},
-	{name: "F4", about: "logic or api is killed", full: 30, quick: 1, hold: 2 * time.Second, inject: killOne("logic", "api")},
+	{name: "F4", about: "logic or api is killed", full: 30, hold: 2 * time.Second, inject: killOne("logic", "api")},
 }
 
 // killOne kills one process of any of the roles; it starts again.

@@ -162,8 +162,8 @@ func even(t *rapid.T, label string, n int) (drawn int) {
 	return drawn % n
 }
 
-// budget lets cases run for as long as the suite has time for them: 15 s on embedded
-// stores, 100 s on real ones, or as many as -rapid.checks or RAPID_CHECKS says.
+// budget lets cases run for as long as the suite has time for them, 15 s, or as many as
+// -rapid.checks or RAPID_CHECKS says.
 func budget(t *testing.T) (runs func() bool) {
 	t.Helper()
 	must(t, flag.Set("rapid.nofailfile", "true")) // the trace says it all
@@ -174,8 +174,5 @@ func budget(t *testing.T) (runs func() bool) {
 	must(t, flag.Set("rapid.checks", "100000"))
 	t.Cleanup(func() { _ = flag.Set("rapid.checks", checks.DefValue) })
 	end := time.Now().Add(15 * time.Second)
-	if devtest.Real() {
-		end = time.Now().Add(100 * time.Second)
-	}
 	return func() bool { return time.Now().Before(end) }
 }

@@ -24,6 +24,7 @@ var classes = []string{
 	"missed",     // where no push is lost by what was injected: over one in a thousand was
 	"stuck",      // not known to a device that has asked twice since
 	"died",       // a process ended by itself
+	"unbroken",   // what was to be broken was not: the run shows nothing of it
 }
 
 // verdict is what was found, by class.

@@ -28,6 +28,7 @@ type cluster struct {
 	secret string            // of the server key
 	procs  []*process
 	load   *load // that runs, and its devices
+	tally  *tally
 	// links are between roles and stores, by "role store"; nil: they are reached directly.
 	links map[string]*link
 

@@ -88,7 +88,7 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 		return nil, err
 	}
 	l := newLoad(c, w, run, p)
-	c.load = l
+	c.load, c.tally = l, newTally()
 	connected, disconnect := context.WithCancel(ctx)
 	sending, stop := context.WithCancel(ctx)
 	var online, busy sync.WaitGroup
@@ -142,6 +142,9 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.tally.close(ctx, e); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.name, err)
+	}
 	disconnect()
 	online.Wait()
 	fence := c.fence(ctx, before)
@@ -155,6 +158,10 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 	}
 	if f.pushes && res.missed > 0.001 {
 		broken.add("missed", "%.4f of what connected devices saw came by no push", res.missed)
+	}
+	res.tally = c.tally
+	for class, all := range c.tally.found {
+		res.found[class] = append(res.found[class], all...)
 	}
 	for class, all := range broken {
 		res.found[class] = append(res.found[class], all...)
@@ -185,6 +192,9 @@ func (c *cluster) strike(ctx context.Context, l *load, f fault) (since time.Dura
 
 // last injects while the last messages are under way.
 func (c *cluster) last(ctx context.Context, f fault, stop func()) error {
+	c.tally.mu.Lock()
+	c.tally.ending = true
+	c.tally.mu.Unlock()
 	heal, err := f.inject(ctx, c)
 	if err != nil {
 		return fmt.Errorf("%s: inject: %w", f.name, err)

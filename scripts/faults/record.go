@@ -132,6 +132,7 @@ type shown struct {
 	recalled bool
 	edited   bool
 	notice   *im.Notice
+	stored   int64 // when, in Unix milliseconds
 }
 
 // sight is a message shown to a device during the run.
@@ -216,7 +217,7 @@ func (r *record) note(list *[]string, what string) {
 func show(m im.Message) shown {
 	s := shown{
 		seq: m.Seq, id: m.ID, sender: m.Sender.ID, cmid: m.ClientMsgID,
-		recalled: m.RecalledAt > 0, edited: m.EditedAt > 0,
+		recalled: m.RecalledAt > 0, edited: m.EditedAt > 0, stored: m.StoredAt,
 	}
 	switch {
 	case m.Type == im.TypeNotice:

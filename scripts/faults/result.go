@@ -19,6 +19,7 @@ type result struct {
 	longest     time.Duration // that anybody waited for an answer
 	missed      float64       // share of what a connected device saw that no push brought
 	found       verdict
+	tally       *tally
 }
 
 // gap is how long nobody is acked before that counts as unavailable: far above the time
@@ -85,6 +86,7 @@ func (res *result) String() string {
 	}
 	fmt.Fprintf(&b, " | recover_s(%.1f,%.1f) unavailable_s=%.1f longest_s=%.1f missed=%.4f faults=%d",
 		median, most, res.unavailable.Seconds(), res.longest.Seconds(), res.missed, res.injected)
+	b.WriteString(res.tally.String())
 	return b.String()
 }
 

@@ -29,6 +29,7 @@ type cluster struct {
 	procs  []*process
 	load   *load // that runs, and its devices
 	tally  *tally
+	third  *process // a worker beside the two, while F20 runs
 	// links are between roles and stores, by "role store"; nil: they are reached directly.
 	links map[string]*link
 
@@ -212,6 +213,9 @@ func (c *cluster) end() error {
 	for _, p := range c.procs {
 		p.kill()
 		p.log.Close()
+	}
+	if c.third != nil {
+		c.third.kill()
 	}
 	for _, k := range c.links {
 		k.close()

@@ -5,9 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/client"
@@ -16,88 +15,225 @@ import (
 
 // dueFaults are of scheduled messages, between two users who take no part in the load.
 var dueFaults = []fault{
-	{name: "F27", about: "the scheduler's processes are killed while messages are due", full: 10, hold: time.Second, inject: killDue},
+	{name: "F27", about: "the scheduler's processes are killed in turn while 1,000 messages are due", full: 10, healed: true, inject: killDue},
 }
 
-// scheduledOnce is how many messages are due in one injection, over scheduledOver.
+// scheduledOnce is how many messages are due in one injection, over scheduledOver; in that
+// time a worker is killed every killedEvery.
 const (
-	scheduledOnce = 300
-	scheduledOver = 6 * time.Second
+	scheduledOnce = 1000
+	scheduledOver = 10 * time.Second
+	killedEvery   = 5 * time.Second
+	// scheduledAhead is how long the first is due after the scheduling began: longer than
+	// that takes.
+	scheduledAhead = 20 * time.Second
 )
 
-// killDue schedules messages, kills each worker in turn while they are due, and then holds
-// what has come against what was asked: each once, none early, in the order of their
-// times.
+// agenda is what two users have scheduled to each other, in turn: nobody may have more
+// than 1,000 pending.
+type agenda struct {
+	authors [2]*client.HTTP
+	ids     [2]im.UserID
+	conv    im.ConversationID
+	due     []int64
+}
+
+// killDue schedules messages, kills one worker after the other while they are due, and
+// then holds what has come against what was asked.
 func killDue(ctx context.Context, c *cluster) (func(context.Context) error, error) {
+	a, err := newAgenda(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	first := time.Now().Add(scheduledAhead)
+	if err := a.schedule(ctx, first); err != nil {
+		return nil, fmt.Errorf("schedule: %w", err)
+	}
+	c.tally.broke(time.Now().Before(first), "scheduling took until %s after the first was due", time.Since(first))
+	workers := c.of("jobs")
+	return func(ctx context.Context) error {
+		kills := 0
+		for at := first; !at.After(first.Add(scheduledOver)); at = at.Add(killedEvery) {
+			if err := pause(ctx, time.Until(at)); err != nil {
+				return err
+			}
+			p := workers[kills%len(workers)]
+			p.kill()
+			kills++
+			if err := errors.Join(pause(ctx, 500*time.Millisecond), p.start()); err != nil {
+				return err
+			}
+		}
+		c.tally.broke(kills >= len(workers), "%d kills of %d workers", kills, len(workers))
+		c.tally.count("kills", float64(kills))
+		rows, err := a.came(ctx, c.tally)
+		if err != nil {
+			return err
+		}
+		c.tally.count("scheduled", float64(len(a.due)))
+		for _, late := range c.tally.due(a.due, rows) {
+			c.tally.sample("late_s", 0, late.Seconds())
+		}
+		c.tally.atEnd(func(ctx context.Context, _ *ending) error { return a.unchanged(ctx, c.tally, rows) })
+		return nil
+	}, nil
+}
+
+func newAgenda(ctx context.Context, c *cluster) (*agenda, error) {
 	ids, err := upsert(ctx, c.backend(), "due-"+random()[:8], 2)
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.backend().IssueTokens(ctx, protocol.IssueTokens{UserID: &ids[0], Device: "due"})
-	if err != nil {
-		return nil, err
+	a := &agenda{ids: [2]im.UserID(ids), conv: im.DirectConversation(ids[0], ids[1])}
+	for i, id := range a.ids {
+		t, err := c.backend().IssueTokens(ctx, protocol.IssueTokens{UserID: &id, Device: "due"})
+		if err != nil {
+			return nil, err
+		}
+		a.authors[i] = (&person{id: id, token: t.AccessToken}).http(c.bases()[0])
 	}
-	author := (&person{id: ids[0], token: t.AccessToken}).http(c.bases()[0])
-	first := time.Now().Add(3 * time.Second)
-	due := make([]int64, scheduledOnce)
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(16)
-	for i := range due {
-		due[i] = first.Add(time.Duration(i) * scheduledOver / scheduledOnce).UnixMilli()
-		g.Go(func() error {
-			_, err := author.Send(gctx, protocol.Send{
-				ClientMsgID: im.ClientMsgID(fmt.Sprintf("due-%06d", i)), To: client.ToUser(ids[1]), DeliverAt: due[i],
+	return a, nil
+}
+
+// schedule asks for each message until it is taken: what is away is still healing from
+// before.
+func (a *agenda) schedule(ctx context.Context, first time.Time) error {
+	all := make([]int, scheduledOnce)
+	for i := range all {
+		all[i] = i
+		a.due = append(a.due, first.Add(time.Duration(i)*scheduledOver/scheduledOnce).UnixMilli())
+	}
+	return parallel(ctx, all, func(i int) error {
+		return insistently(ctx, func() error {
+			_, err := a.authors[i%2].Send(ctx, protocol.Send{
+				ClientMsgID: im.ClientMsgID(fmt.Sprintf("due-%06d", i)), To: client.ToUser(a.ids[1-i%2]), DeliverAt: a.due[i],
 				Content: text(fmt.Sprint(i)),
 			}, false)
 			return err
 		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, fmt.Errorf("schedule: %w", err)
-	}
-	workers := c.of("jobs")
-	return func(ctx context.Context) error {
-		for time.Now().Before(first.Add(scheduledOver)) {
-			for _, p := range workers {
-				p.kill()
-				if err := errors.Join(pause(ctx, 500*time.Millisecond), p.start(), pause(ctx, 1500*time.Millisecond)); err != nil {
-					return err
-				}
-			}
-		}
-		return onceInTime(ctx, author, im.DirectConversation(ids[0], ids[1]), due)
-	}, nil
+	})
 }
 
-// onceInTime waits until all have come, and says what is wrong with how they came.
-func onceInTime(ctx context.Context, h *client.HTTP, conv im.ConversationID, due []int64) error {
+// insistently does something until it is done, recovering at most.
+func insistently(ctx context.Context, do func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, recovering)
 	defer cancel()
-	var got []im.Message
-	for len(got) < len(due) {
-		var after im.Seq
-		if len(got) > 0 {
-			after = got[len(got)-1].Seq
-		}
-		page, err := h.History(ctx, protocol.History{ConversationID: conv, AfterSeq: &after, Limit: 100})
+	for {
+		err := do()
 		if err == nil {
-			got = append(got, page.Items...)
+			return nil
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return fmt.Errorf("scheduled: %d of %d have come: %w", len(got), len(due), err)
+		if late := pause(ctx, 100*time.Millisecond); late != nil {
+			return errors.Join(late, err)
 		}
 	}
-	for i, m := range got {
-		var body struct{ Text string }
-		if err := json.Unmarshal(m.Content, &body); err != nil {
+}
+
+// came waits until nothing is pending or on its way, sends a message that can only be the
+// last, and reads everything up to that. What is never sent is found as stuck.
+func (a *agenda) came(ctx context.Context, t *tally) ([]im.Message, error) {
+	left := 0
+	if err := insistently(ctx, func() (err error) {
+		if left, err = a.in(ctx, im.SchedulePending, im.ScheduleQueued); err == nil && left > 0 {
+			err = fmt.Errorf("%d are not sent", left)
+		}
+		return err
+	}); err != nil {
+		t.add("stuck", "scheduled in %s: %v", a.conv, err)
+	}
+	mark := protocol.Send{ClientMsgID: client.NewClientMsgID(), To: client.ToUser(a.ids[1]), Content: text("mark")}
+	if err := insistently(ctx, func() error {
+		s, err := a.authors[0].Send(ctx, mark, true)
+		if err == nil && s.State != protocol.StateStored {
+			err = errNotStored
+		}
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("after what was scheduled: %w", err)
+	}
+	return a.read(ctx)
+}
+
+// in is how many are in one of some states, up to a page of each.
+func (a *agenda) in(ctx context.Context, states ...im.ScheduleState) (n int, err error) {
+	for _, h := range a.authors {
+		for _, state := range states {
+			page, err := h.Scheduled(ctx, protocol.AskScheduled{State: state, ConversationID: a.conv, Limit: 100})
+			if err != nil {
+				return 0, err
+			}
+			n += len(page.Items)
+		}
+	}
+	return n, nil
+}
+
+// read is the whole history.
+func (a *agenda) read(ctx context.Context) (all []im.Message, err error) {
+	for more := true; more; {
+		var after im.Seq
+		if len(all) > 0 {
+			after = all[len(all)-1].Seq
+		}
+		if err := insistently(ctx, func() error {
+			page, err := a.authors[0].History(ctx, protocol.History{ConversationID: a.conv, AfterSeq: &after, Limit: 100})
+			if err == nil {
+				all, more = append(all, page.Items...), page.HasMore
+			}
 			return err
-		}
-		switch {
-		case i >= len(due) || body.Text != fmt.Sprint(i):
-			return fmt.Errorf("scheduled: %q is message %d: lost, doubled or out of order", body.Text, i)
-		case m.StoredAt < due[i]:
-			return fmt.Errorf("scheduled: message %d came %d ms early", i, due[i]-m.StoredAt)
+		}); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return all, nil
+}
+
+// unchanged looks once more at the end of the run: nothing may have come after the mark.
+func (a *agenda) unchanged(ctx context.Context, t *tally, before []im.Message) error {
+	now, err := a.read(ctx)
+	if err == nil && len(now) != len(before) {
+		t.add("dup", "scheduled in %s: %d messages, and later %d", a.conv, len(before), len(now))
+	}
+	return err
+}
+
+// due holds what has come to what was due, message i of which says i: each once, none
+// before its time, in the order of their times, and then a mark. It returns how late
+// they were.
+func (t *tally) due(due []int64, rows []im.Message) (late []time.Duration) {
+	times := make([]int, len(due))
+	furthest := -1
+	for n, m := range rows {
+		var body im.TextContent
+		_ = json.Unmarshal(m.Content, &body) // one that cannot be read is none of ours
+		i, err := strconv.Atoi(body.Text)
+		switch {
+		case body.Text == "mark" && n == len(rows)-1:
+			continue
+		case body.Text == "mark":
+			t.add("dup", "scheduled: %d messages after the mark", len(rows)-1-n)
+			continue
+		case err != nil || i < 0 || i >= len(due):
+			t.add("phantom", "scheduled: %q at %d was never scheduled", body.Text, m.Seq)
+			continue
+		}
+		if times[i]++; times[i] > 1 {
+			t.add("dup", "scheduled: message %d is at %d again", i, m.Seq)
+			continue
+		}
+		if m.StoredAt < due[i] {
+			t.add("early", "scheduled: message %d came %d ms early", i, due[i]-m.StoredAt)
+		}
+		if i < furthest {
+			t.add("fifo", "scheduled: message %d came after %d", i, furthest)
+		}
+		furthest = max(furthest, i)
+		late = append(late, time.Duration(m.StoredAt-due[i])*time.Millisecond)
+	}
+	for i, n := range times {
+		if n == 0 {
+			t.add("lost", "scheduled: message %d, due at %d", i, due[i])
+		}
+	}
+	return late
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +11,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/curlew-im/curlew/api/protocol"
+	"github.com/curlew-im/curlew/client"
+	"github.com/curlew-im/curlew/logic/im"
 )
 
 // openFaults take a process's descriptors away.
@@ -18,47 +26,232 @@ var openFaults = []fault{
 	{name: "F32", about: "a connector has no descriptor left", full: 10, hold: 5 * time.Second, healed: true, inject: exhaust},
 }
 
-// spareFiles is how many more a connector may open while it is exhausted; opened is how
-// many try to.
+// spareFiles is how many more descriptors a connector has when the opening begins, and
+// surplus how many connections must be turned away for it to count as exhausted.
 const (
-	spareFiles = 20
-	opened     = 200
+	spareFiles = 100
+	surplus    = 50
 )
 
-// exhaust lowers the limit of one connector to what it has open and a few, and opens more
-// than that.
+// turnedAway are the connector's handshakes that found no room.
+const turnedAway = `curlew_connector_handshakes_total{status="503"}`
+
+// exhaust lowers the limit of one connector to what it has open and a few, and opens
+// connections until no more are taken. Two who were connected before go on talking.
 func exhaust(ctx context.Context, c *cluster) (func(context.Context) error, error) {
 	p := c.any("connector")
-	files, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "fd"))
+	two, err := c.pair(ctx, p)
 	if err != nil {
-		return nil, fmt.Errorf("needs /proc: %w", err)
+		return nil, err
+	}
+	if _, err := two.talk(ctx); err != nil { // before anything is broken
+		two.end()
+		return nil, err
+	}
+	refused := p.counter(ctx, turnedAway)
+	files, err := p.files()
+	if err != nil {
+		return nil, err
 	}
 	before, err := limit(ctx, p, "")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := limit(ctx, p, strconv.Itoa(len(files)+spareFiles)); err != nil {
+	if _, err := limit(ctx, p, strconv.Itoa(files+spareFiles)); err != nil {
 		return nil, err
 	}
-	var all []net.Conn
-	for range opened {
-		if nc, err := net.DialTimeout("tcp", p.listen, time.Second); err == nil {
-			all = append(all, nc)
-		}
+	o := new(opened)
+	o.until(ctx, p, surplus)
+	used, err := p.files()
+	if err != nil {
+		return nil, err
 	}
+	c.tally.broke(o.row >= surplus, "of %d connections to %s %d were turned away; it has %d descriptors of %d", len(o.taken)+o.away, p.name, o.away, used, files+spareFiles)
+	talking, stop := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	all.Go(func() { two.keepTalking(talking, c.tally) })
+	all.Go(func() { o.until(talking, p, 0) }) // who does not say who they are is closed soon, and makes room
 	return func(ctx context.Context) error {
-		for _, nc := range all {
+		stop()
+		all.Wait()
+		two.end()
+		o.until(ctx, p, 1)
+		c.tally.broke(o.row > 0, "%s turns nobody away any more, before any was closed", p.name)
+		c.tally.count("taken", float64(len(o.taken)))
+		c.tally.count("turned_away", float64(o.away))
+		for _, nc := range o.taken {
 			nc.Close()
 		}
+		freed := time.Now()
+		if err := c.redial(ctx, p); err != nil {
+			return err
+		}
+		c.tally.sample("redial_s", 0, time.Since(freed).Seconds())
+		moved := p.counter(ctx, turnedAway) - refused
+		c.tally.broke(moved > 0, "%s has counted nobody whom it turned away", p.name)
 		_, err := limit(ctx, p, before)
 		return err
 	}, nil
 }
 
+// opened are connections to a process: those taken, how many were turned away, and how
+// many of these in a row.
+type opened struct {
+	taken     []net.Conn
+	away, row int
+}
+
+// most bounds what is opened in one injection.
+const most = 5000
+
+// until makes connections until so many in a row are turned away, 0: until ctx ends; each
+// with a handshake: that the kernel has taken one says nothing of the process.
+func (o *opened) until(ctx context.Context, p *process, inRow int) {
+	for o.row = 0; (inRow == 0 || o.row < inRow) && len(o.taken) < most && ctx.Err() == nil; {
+		if nc := shaken(ctx, p); nc != nil {
+			o.taken, o.row = append(o.taken, nc), 0
+		} else {
+			o.away++
+			o.row++
+			_ = pause(ctx, 10*time.Millisecond) // ctx is asked next
+		}
+	}
+}
+
+// shaken is a new connection whose handshake was answered; nil: it was turned away.
+func shaken(ctx context.Context, p *process) net.Conn {
+	d := ws.Dialer{Protocols: []string{protocol.Subprotocol}, Timeout: 3 * time.Second}
+	nc, _, _, err := d.Dial(ctx, "ws://"+p.listen+"/v1/ws")
+	if err != nil {
+		return nil
+	}
+	return nc
+}
+
+// redial waits until a new connection is taken. One that never is, is stuck.
+func (c *cluster) redial(ctx context.Context, p *process) error {
+	err := insistently(ctx, func() error {
+		nc := shaken(ctx, p)
+		if nc == nil {
+			return errors.New("turned away")
+		}
+		return nc.Close()
+	})
+	if err != nil && ctx.Err() == nil {
+		c.tally.add("stuck", "%s takes no connection though its descriptors are free: %v", p.name, err)
+		return nil
+	}
+	return err
+}
+
+// pair are two users connected to one connector.
+type pair struct {
+	wires [2]*wire
+	other im.UserID // to whom the first writes
+	came  chan string
+	n     int
+}
+
+// pair connects two new users to p.
+func (c *cluster) pair(ctx context.Context, p *process) (*pair, error) {
+	ids, err := upsert(ctx, c.backend(), "open-"+random()[:8], 2)
+	if err != nil {
+		return nil, err
+	}
+	two := &pair{other: ids[1], came: make(chan string, 1024)}
+	for i, id := range ids {
+		t, err := c.backend().IssueTokens(ctx, protocol.IssueTokens{UserID: &id, Device: "open"})
+		if err != nil {
+			return nil, err
+		}
+		w, err := dial(ctx, "ws://"+p.listen+"/v1/ws")
+		if err != nil {
+			return nil, err
+		}
+		two.wires[i] = w
+		go w.read(func(a answer) {
+			var m im.Message
+			if i == 1 && a.Push == protocol.PushMessage && json.Unmarshal(a.Data, &m) == nil {
+				select {
+				case two.came <- show(m).token:
+				default: // nobody waits any more
+				}
+			}
+		})
+		if _, err := w.ask(ctx, protocol.CmdConnect, protocol.Connect{Token: t.AccessToken, Device: "open"}, nil); err != nil {
+			return nil, err
+		}
+	}
+	return two, nil
+}
+
+func (two *pair) end() {
+	for _, w := range two.wires {
+		w.end()
+	}
+}
+
+// talk has the first write to the second, and returns how long it took to come.
+func (two *pair) talk(ctx context.Context) (time.Duration, error) {
+	two.n++
+	token := fmt.Sprintf("open-%d", two.n)
+	began := time.Now()
+	m := protocol.Send{ClientMsgID: client.NewClientMsgID(), To: client.ToUser(two.other), Content: text(token)}
+	if _, err := two.wires[0].ask(ctx, protocol.CmdSend, m, nil); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		select {
+		case got := <-two.came:
+			if got == token {
+				return time.Since(began), nil
+			}
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// keepTalking talks until ctx ends: nothing of it may fail.
+func (two *pair) keepTalking(ctx context.Context, t *tally) {
+	for said := 0; ; said++ {
+		took, err := two.talk(ctx)
+		switch {
+		case err == nil:
+			t.sample("talk_s", 0, took.Seconds())
+		case ctx.Err() == nil:
+			t.add("stuck", "message %d between two who were connected before: %v", said, err)
+			return
+		default:
+			t.broke(said > 0 || t.last(), "nothing was said while the descriptors were used up")
+			return
+		}
+		_ = pause(ctx, 100*time.Millisecond) // ctx is asked next
+	}
+}
+
+// pid is of the process as it runs now.
+func (p *process) pid() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strconv.Itoa(p.cmd.Process.Pid)
+}
+
+// files is how many descriptors a process has open.
+func (p *process) files() (int, error) {
+	all, err := os.ReadDir(filepath.Join("/proc", p.pid(), "fd"))
+	if err != nil {
+		return 0, fmt.Errorf("needs /proc: %w", err)
+	}
+	return len(all), nil
+}
+
 // limit sets how many files a process may have open, where to is given, and returns how
 // many it may.
 func limit(ctx context.Context, p *process, to string) (string, error) {
-	args := []string{"--pid", strconv.Itoa(p.cmd.Process.Pid), "--nofile"}
+	args := []string{"--pid", p.pid(), "--nofile"}
 	if to == "" {
 		args = append(args, "--raw", "--noheadings", "--output", "SOFT")
 	} else {

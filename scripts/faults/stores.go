@@ -141,6 +141,16 @@ func (s *stores) addr(name string) string {
 	}
 }
 
+// engineDSN reaches our database as the engine does.
+func (s *stores) engineDSN() string {
+	run, err := mysql.ParseDSN(s.env["CURLEW_MYSQL_DSN"])
+	if err != nil {
+		panic(err) // scripts/services made it
+	}
+	run.Addr, run.DBName = s.addr("mysql"), database
+	return run.FormatDSN()
+}
+
 // environment is what a process of the engine is told of the stores, reached at the
 // given addresses.
 func (s *stores) environment(redis, record, kafka string) []string {

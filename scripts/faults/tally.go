@@ -63,6 +63,13 @@ func (t *tally) count(name string, n float64) {
 	t.figure(name).n += n
 }
 
+// set makes a sum what it says.
+func (t *tally) set(name string, n float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.figure(name).n = n
+}
+
 // counted is a sum as it stands.
 func (t *tally) counted(name string) float64 {
 	t.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/curlew-im/curlew/jobs/queue"
 	"github.com/curlew-im/curlew/logic/im"
@@ -27,12 +28,12 @@ func storable(t *im.Task) error {
 	switch {
 	case c != nil && !c.Kind.Known():
 		return fmt.Errorf("%w: unknown kind of change", im.ErrUnstorable)
-	case c != nil && c.Kind == im.ChangeEdit && !json.Valid(c.Content):
+	case c != nil && c.Kind == im.ChangeEdit && !isJSON(c.Content):
 		return fmt.Errorf("%w: content is not JSON", im.ErrUnstorable)
 	case s == nil:
 	case !s.Type.Known():
 		return fmt.Errorf("%w: unknown message type", im.ErrUnstorable)
-	case !json.Valid(s.Content):
+	case !isJSON(s.Content):
 		return fmt.Errorf("%w: content is not JSON", im.ErrUnstorable)
 	case s.Membership == nil:
 	case direct || s.Type != im.TypeNotice || s.Sender.ID != im.SystemUser:
@@ -42,6 +43,10 @@ func storable(t *im.Task) error {
 	}
 	return nil
 }
+
+// isJSON is json.Valid and UTF-8: that lets bytes pass inside a string which would end the
+// connection of everybody to whom they are pushed (RFC 6455, 8.1).
+func isJSON(b []byte) bool { return utf8.Valid(b) && json.Valid(b) }
 
 // disown makes poison of the records of channels that do not exist: a notice is told to
 // the log only once its channel does.

@@ -236,10 +236,12 @@ func TestPoison_WhatIsNoTaskIsParked(t *testing.T) {
 	stranger := text("d1-2", 9, 1)
 	garbled := text("d1-2", 1, 2)
 	garbled.Send.Content = []byte(`{"text":`)
+	noText := text("d1-2", 1, 5)
+	noText.Send.Content = []byte("{\"text\":\"\xff\"}")
 	l.raw([]byte("garbage"))
-	l.append(text("d1-2", 1, 0), stranger, garbled, text("c5", 1, 3), text("d1-2", 1, 4))
+	l.append(text("d1-2", 1, 0), stranger, garbled, noText, text("c5", 1, 3), text("d1-2", 1, 4))
 	untilDone(t, newTestRunner(t, quickConfig(), w, nil), l)
-	if len(w.rows["d1-2"]) != 2 || len(w.dead) != 4 {
+	if len(w.rows["d1-2"]) != 2 || len(w.dead) != 5 {
 		t.Fatalf("%d rows, dead %+v", len(w.rows["d1-2"]), w.dead)
 	}
 }

@@ -148,12 +148,15 @@ func appendNumber(b []byte, num protowire.Number, v uint64) []byte {
 }
 
 // DecodeTask reads a record. Fields it does not know are skipped. The task's content
-// shares b's memory. The error is an *UndecodableError.
+// shares b's memory. The error is an *UndecodableError, also of what is above MaxTaskBytes:
+// a producer would have refused it.
 func DecodeTask(b []byte) (im.Task, error) {
-	if len(b) == 0 {
+	switch {
+	case len(b) == 0:
 		return im.Task{}, &UndecodableError{"empty"}
-	}
-	if b[0] != taskVersion {
+	case len(b) > MaxTaskBytes:
+		return im.Task{}, &UndecodableError{fmt.Sprintf("%d bytes are above %d", len(b), MaxTaskBytes)}
+	case b[0] != taskVersion:
 		return im.Task{}, &UndecodableError{fmt.Sprintf("version %d", b[0])}
 	}
 	var t im.Task

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"reflect"
@@ -108,9 +109,12 @@ func TestTask_WhatIsNoTaskIsUndecodable(t *testing.T) {
 	farMember.Send.Membership.Join[0] = im.MaxID + 1
 	badConversation := sampleSend()
 	badConversation.Conversation = "d9-7"
+	large := sampleSend()
+	large.Send.Content = bytes.Repeat([]byte("x"), MaxTaskBytes)
 	for name, b := range map[string][]byte{
 		"nothing": nil, "another version": append([]byte{2}, send[1:]...), "text": []byte("hello, world"),
 		"cut": send[:len(send)-3], "version only": {1}, "send and receipt": both,
+		"above the limit":        good(large),
 		"a member who cannot be": good(farMember),
 		"bad client change ID":   good(badChange), "bad client message ID": good(badID), "conversation not canonical": good(badConversation),
 	} {

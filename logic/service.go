@@ -140,7 +140,7 @@ func (s *Service) Limits() protocol.Limits {
 
 // within bounds what a request spends on the stores ([L3]).
 func (s *Service) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.cfg.StoreTimeout)
+	return withTimeout(ctx, s.cfg.StoreTimeout)
 }
 
 // away says that err is a store that does not answer, rather than an answer.

@@ -169,7 +169,7 @@ const standTimeout = 200 * time.Millisecond
 // is not to outlive its token by that, and one that does is to cost no question more:
 // so the copy may be as old as a ping that is late ([L7]).
 func (s *Service) stands(ctx context.Context, session *im.Session) bool {
-	ctx, cancel := context.WithTimeout(ctx, standTimeout)
+	ctx, cancel := withTimeout(ctx, standTimeout)
 	defer cancel()
 	return !errors.Is(s.deps.Auth.Recheck(ctx, session.Identity, s.cfg.Heartbeat*5/4), im.ErrUnauthenticated)
 }

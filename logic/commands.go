@@ -94,8 +94,7 @@ func (s *Service) handleSend(ctx context.Context, session *im.Session, req proto
 		s.answer(req, nil, err, answer)
 		return
 	}
-	from := im.Origin{Node: session.Node, Session: session.ID}
-	s.Send(ctx, session.Identity, from, m, func(sent protocol.Sent, err error) {
+	s.Send(ctx, session, m, func(sent protocol.Sent, err error) {
 		s.answer(req, sent, err, answer)
 	})
 }

@@ -18,7 +18,14 @@ type author struct {
 	byServer bool
 	// away says that nobody is there as it is sent: it was scheduled.
 	away bool
+	// settled says that the connection has been there for longer than retriedWithin.
+	settled bool
 }
+
+// retriedWithin is for how long a new connection may bring again what another one has
+// taken. Later nobody looks whether a message was stored before: there is nothing to find,
+// and the strand knows a repeat by itself.
+const retriedWithin = 15 * time.Second
 
 // absent says that the user has not read up to there (contract 7).
 func (a author) absent() bool { return a.byServer || a.away }
@@ -38,8 +45,9 @@ func (a author) uncounted(t im.MessageType) im.Uncounted {
 // message, or the message was refused; done is called exactly once, with accepted when
 // the log has it, with stored where a retry is recognised, else with an error: refused
 // ([L1]) unless it is im.ErrUnknownOutcome. Calls in order are messages in order ([L2]).
-func (s *Service) Send(ctx context.Context, who im.Identity, from im.Origin, req protocol.Send, done func(protocol.Sent, error)) {
-	s.send(ctx, author{user: who.User}, from, &req, done)
+func (s *Service) Send(ctx context.Context, session *im.Session, req protocol.Send, done func(protocol.Sent, error)) {
+	a := author{user: session.User, settled: s.now().UnixMilli()-session.Since > retriedWithin.Milliseconds()}
+	s.send(ctx, a, im.Origin{Node: session.Node, Session: session.ID}, &req, done)
 }
 
 func (s *Service) send(ctx context.Context, a author, from im.Origin, req *protocol.Send, done func(protocol.Sent, error)) {
@@ -162,8 +170,10 @@ func (s *Service) judge(ctx context.Context, a author, req *protocol.Send, w *wo
 	}
 	// 6. Has it been said before? A hint that is lost or late costs nothing: the
 	// strand decides.
-	if ref, err := s.said(ctx, key, hash); err != nil || ref != nil {
-		return conv, nil, ref, err
+	if !a.settled {
+		if ref, err := s.said(ctx, key, hash); err != nil || ref != nil {
+			return conv, nil, ref, err
+		}
 	}
 	return conv, &im.SendTask{
 		Sender:      profile.Sender(),

@@ -33,7 +33,7 @@ func TestSend_BecomesATaskAndIsAccepted(t *testing.T) {
 	s := w.service(t, Config{})
 	got := make(chan protocol.Sent, 1)
 	from := im.Origin{Node: "n9", Session: "s9"}
-	s.Send(t.Context(), annsPhone, from, text("abcdefgh", "a < b & c"), func(sent protocol.Sent, err error) {
+	s.Send(t.Context(), &im.Session{Identity: annsPhone, Node: from.Node, ID: from.Session}, text("abcdefgh", "a < b & c"), func(sent protocol.Sent, err error) {
 		if err != nil {
 			t.Error(err)
 		}
@@ -198,6 +198,36 @@ func TestSend_ARetryIsAnsweredWithItsPlace(t *testing.T) {
 	}
 }
 
+// Who has just connected may bring again what another connection has taken; who has
+// been there for a while costs nobody a look, unless the message would be refused.
+func TestSend_LooksForARetryOnlyWhereItMayBeOne(t *testing.T) {
+	w := newWorld()
+	s := w.service(t, Config{})
+	key := im.SendKey{Conversation: "d7-9", Sender: ann, ClientMsgID: "abcdefgh"}
+	w.hints[key] = im.StoredRef{Seq: 5, ID: 77, Hash: hashOf("hello")}
+	send := func(age time.Duration) protocol.SendState {
+		session := &im.Session{Identity: annsPhone, Since: w.now.Add(-age).UnixMilli()}
+		got := make(chan protocol.SendState, 1)
+		s.Send(t.Context(), session, text("abcdefgh", "hello"), func(sent protocol.Sent, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			got <- sent.State
+		})
+		return <-got
+	}
+	if state := send(time.Second); state != protocol.StateStored || w.count("Probe") != 1 {
+		t.Errorf("just connected: %s, looked %d times", state, w.count("Probe"))
+	}
+	if state := send(time.Minute); state != protocol.StateAccepted || w.count("Probe") != 1 {
+		t.Errorf("a minute later: %s, looked %d times", state, w.count("Probe"))
+	}
+	w.set(func() { w.say = func(string) (string, error) { return "", im.ErrContentRefused } })
+	if state := send(time.Minute); state != protocol.StateStored {
+		t.Errorf("the word is listed since: %s", state)
+	}
+}
+
 func TestSend_ARetryOfWhatIsStoredIsNotRefusedForWhatChangedSince(t *testing.T) { // [L1]
 	for name, change := range map[string]func(*world){
 		"blocked meanwhile":       func(w *world) { w.blocked[pair{ann, bob}] = true },
@@ -292,7 +322,7 @@ func TestSend_TheOrderOfAConnectionIsKept(t *testing.T) { // [L2]
 		senders.Go(func() {
 			for i := range each {
 				m := text(im.ClientMsgID(fmt.Sprintf("msg-%d-%05d", c, i)), "hello")
-				s.Send(context.Background(), annsPhone, im.Origin{}, m, func(_ protocol.Sent, err error) {
+				s.Send(context.Background(), &im.Session{Identity: annsPhone}, m, func(_ protocol.Sent, err error) {
 					if err != nil {
 						t.Error(err)
 					}
@@ -363,8 +393,9 @@ func BenchmarkSend(b *testing.B) {
 	s := w.service(b, Config{SendPerSecond: -1})
 	m := text("abcdefgh", "See you at the station at half past seven, the usual place. Bring the long umbrella, it rains again.")
 	w.produce = func(_ im.Task, done func(error)) { w.tasks = w.tasks[:0]; done(nil) }
+	session := &im.Session{Identity: annsPhone, Node: "n", ID: "s"}
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Send(b.Context(), annsPhone, im.Origin{Node: "n", Session: "s"}, m, func(protocol.Sent, error) {})
+		s.Send(b.Context(), session, m, func(protocol.Sent, error) {})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/panjf2000/ants/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -19,6 +20,7 @@ import (
 type bridge struct {
 	handler GRPCHandler
 	stream  grpc.ServerStream
+	warm    *ants.Pool    // whose goroutines have grown stacks: growing one costs more than a message
 	slots   chan struct{} // one for each message being answered
 	wake    chan struct{}
 
@@ -35,8 +37,12 @@ type bridgeConn struct {
 	gone    bool
 }
 
+// bridgeWarm is how many goroutines one stream keeps; those beyond it are fresh ones.
+const bridgeWarm = 256
+
 func newBridge(h GRPCHandler, stream grpc.ServerStream) *bridge {
-	return &bridge{handler: h, stream: stream, slots: make(chan struct{}, bridgeInFlight),
+	warm, _ := ants.NewPool(bridgeWarm, ants.WithNonblocking(true)) // fails for other options only
+	return &bridge{handler: h, stream: stream, warm: warm, slots: make(chan struct{}, bridgeInFlight),
 		wake: make(chan struct{}, 1), conns: map[uint64]*bridgeConn{}}
 }
 
@@ -49,6 +55,7 @@ func (b *bridge) run() error {
 	cancel()
 	workers.Wait()
 	writer.Wait()
+	b.warm.Release()
 	for _, c := range b.conns { // they may go on over another stream, and are seen there
 		b.left(c)
 	}
@@ -109,7 +116,14 @@ func (b *bridge) take(ctx context.Context, a protocol.Ask, workers *sync.WaitGro
 	c.queue = append(c.queue, a)
 	if !c.busy {
 		c.busy = true
-		workers.Go(func() { b.work(ctx, a.Conn, c) })
+		workers.Add(1)
+		task := func() {
+			defer workers.Done()
+			b.work(ctx, a.Conn, c)
+		}
+		if b.warm.Submit(task) != nil { // all are busy
+			go task()
+		}
 	}
 	return nil
 }
@@ -150,7 +164,7 @@ func (b *bridge) work(ctx context.Context, number uint64, c *bridgeConn) {
 // handle passes one message on. For a first message it waits for the answer, which
 // makes the session.
 func (b *bridge) handle(ctx context.Context, c *bridgeConn, session *im.Session, a protocol.Ask) {
-	ctx, cancel := context.WithTimeout(ctx, bridgeDeadline)
+	ctx, cancel := withTimeout(ctx, bridgeDeadline)
 	done := func(t protocol.Told) {
 		cancel()
 		t.Request = a.Request

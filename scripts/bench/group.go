@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -52,7 +53,7 @@ func (b *bench) group(ctx context.Context, members, inFlight int) (Result, error
 	for range inFlight {
 		_ = speak().flush() // its reader sees the end
 	}
-	from, to, received := b.measure(ctx, r, b.warm, b.span)
+	from, to, received, err := b.measure(ctx, fmt.Sprint("group-", members), r, b.warm, b.span)
 	stopped.Store(true)
 	r.settle(ctx, r.said()*int64(members-1))
 	res := b.result(fmt.Sprint("group ", members), "delivery", from, to, received, r.delays())
@@ -70,5 +71,5 @@ func (b *bench) group(ctx context.Context, members, inFlight int) (Result, error
 		}
 		return others
 	})
-	return res, r.problem()
+	return res, errors.Join(err, r.problem())
 }

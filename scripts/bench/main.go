@@ -24,6 +24,8 @@ type bench struct {
 	window int
 	warm   time.Duration
 	span   time.Duration
+
+	profiles string // folder of CPU profiles; none where it is empty
 }
 
 // scenarios in the order in which they run.
@@ -58,7 +60,7 @@ func run(ctx context.Context, args []string) (err error) {
 	flags.StringVar(&counts, "processes", "connector=2,logic=1,jobs=1,api=1", "processes of each role")
 	flags.IntVar(&b.users, "users", 200, "of pairs and rate")
 	flags.IntVar(&b.window, "window", 4, "messages in flight of each user in pairs")
-	flags.DurationVar(&b.warm, "warm", 3*time.Second, "before what is counted")
+	flags.DurationVar(&b.warm, "warm", 20*time.Second, "before what is counted: a broker that has just started spends more on compiling itself than on messages")
 	flags.DurationVar(&b.span, "span", 10*time.Second, "what is counted")
 	flags.StringVar(&rates, "rates", "500,1000,2000", "messages a second of rate")
 	flags.StringVar(&groups, "groups", "100x4,1000x1,10000x1", "members x messages in flight of group")
@@ -68,6 +70,7 @@ func run(ctx context.Context, args []string) (err error) {
 	flags.StringVar(&lists, "conversations", "100,1000", "conversations of sync")
 	flags.BoolVar(&floor, "floor", false, "also drive the stores and sockets directly")
 	flags.StringVar(&set, "set", "", "settings of the engine, key=value, separated by commas")
+	flags.StringVar(&b.profiles, "profiles", "", "folder for CPU profiles of the engine's processes, taken while it is measured")
 	flags.StringVar(&out, "json", "", "file to which the line of JSON is appended (default: standard output)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -89,6 +92,9 @@ func run(ctx context.Context, args []string) (err error) {
 	extra, err := pairsOf(set)
 	if err != nil {
 		return err
+	}
+	if b.profiles != "" {
+		extra["admin.profiles"] = "true"
 	}
 	if b.engine, err = begin(ctx, root, number, extra); err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -37,13 +38,13 @@ func (b *bench) pairs(ctx context.Context) (Result, error) {
 		}
 		_ = t.flush() // its reader sees the end
 	}
-	from, to, received := b.measure(ctx, r, b.warm, b.span)
+	from, to, received, err := b.measure(ctx, "pairs", r, b.warm, b.span)
 	stopped.Store(true)
 	r.settle(ctx, r.said())
 	res := b.result("pairs", "message", from, to, received, r.delays())
 	res.Setting = fmt.Sprintf("%d users, %d in flight each", b.users, b.window)
 	res.Faults = r.faults(func(t *talker) []*talker { return []*talker{peer[t]} })
-	return res, r.problem()
+	return res, errors.Join(err, r.problem())
 }
 
 // pairUp has the people talk two and two.

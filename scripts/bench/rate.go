@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -25,14 +26,14 @@ func (b *bench) rate(ctx context.Context, perSecond int) (Result, error) {
 		defer close(done)
 		pacer(pace, r, all, perSecond)
 	}()
-	from, to, received := b.measure(ctx, r, b.warm, b.span)
+	from, to, received, err := b.measure(ctx, fmt.Sprint("rate-", perSecond), r, b.warm, b.span)
 	stop()
 	<-done
 	r.settle(ctx, r.said())
 	res := b.result(fmt.Sprint("rate ", perSecond), "message", from, to, received, r.delays())
 	res.Setting = fmt.Sprintf("%d users, %d messages a second", b.users, perSecond)
 	res.Faults = r.faults(func(t *talker) []*talker { return []*talker{peer[t]} })
-	return res, r.problem()
+	return res, errors.Join(err, r.problem())
 }
 
 // pacer sends what is due, each time from the next talker.

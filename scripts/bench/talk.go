@@ -199,15 +199,17 @@ func (r *room) settle(ctx context.Context, want int64) {
 }
 
 // measure runs a scenario's middle: warm, then counted for the given time.
-func (b *bench) measure(ctx context.Context, r *room, warm, span time.Duration) (from, to costs, received int64) {
+func (b *bench) measure(ctx context.Context, name string, r *room, warm, span time.Duration) (from, to costs, received int64, err error) {
 	pause(ctx, warm)
+	profiled := b.profile(ctx, name, span)
 	from = b.costsNow(ctx)
 	before := r.received.Load()
 	r.measured.Store(true)
 	pause(ctx, span)
 	r.measured.Store(false)
 	received = r.received.Load() - before
-	return from, b.costsNow(ctx), received
+	to = b.costsNow(ctx)
+	return from, to, received, profiled()
 }
 
 // pause is time that a measurement takes.

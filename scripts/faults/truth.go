@@ -123,12 +123,12 @@ func (t *truth) now(u im.UserID) (first, top im.Seq, in, ever bool) {
 }
 
 // unread is computed as the contract says (7), from what the user has sent and said to
-// have read.
+// have read. What they sent last may have its place after they have left.
 func (t *truth) unread(u im.UserID, read im.Seq) (n uint64) {
 	first, top, _, _ := t.now(u)
 	base := max(read, first-1)
 	for _, m := range t.rows {
-		if m.sender == u && m.seq <= top {
+		if m.sender == u {
 			base = max(base, m.seq)
 		}
 	}

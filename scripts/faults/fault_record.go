@@ -22,9 +22,6 @@ var recordFaults = []fault{
 		healed: true, membership: true, inject: stormLocks},
 }
 
-// soon is how long something is asked of a store that is not to answer.
-const soon = time.Second
-
 // freezeRecord lets MySQL stand still: who is connected gets no answer.
 func freezeRecord(ctx context.Context, c *cluster) (func(context.Context) error, error) {
 	heal, err := freezeStore("mysql")(ctx, c)
@@ -32,15 +29,35 @@ func freezeRecord(ctx context.Context, c *cluster) (func(context.Context) error,
 		return nil, err
 	}
 	from := c.load.r.now()
-	asking, cancel := context.WithTimeout(ctx, soon)
-	defer cancel()
-	var one int
-	err = c.stores.admin.QueryRowContext(asking, "SELECT 1").Scan(&one)
-	c.tally.broke(err != nil, "MySQL answers though it is stopped")
+	c.tally.broke(c.stores.silent(ctx), "MySQL answers though it is stopped")
 	return func(ctx context.Context) error {
 		c.stalled(from, "stall_s", nil)
 		return heal(ctx)
 	}, nil
+}
+
+// soon is how long a question waits to which there is to be no answer; asks is how often it
+// is asked: what is stopped may end what it has begun.
+const (
+	soon = time.Second
+	asks = 5
+)
+
+// silent says that MySQL does not answer.
+func (s *stores) silent(ctx context.Context) bool {
+	for range asks {
+		asking, cancel := context.WithTimeout(ctx, soon)
+		var one int
+		err := s.admin.QueryRowContext(asking, "SELECT 1").Scan(&one)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return true
+		}
+		if pause(ctx, soon/asks) != nil {
+			break
+		}
+	}
+	return false
 }
 
 // closeRecord has MySQL refuse writes. Whoever may write all the same is nobody of the

@@ -144,16 +144,13 @@ func (s *Service) countWord(ctx context.Context, a author, w *word) error {
 	return s.limit.Take(ctx, a.user)
 }
 
-// judge says whether a word may be said, and makes the task of it.
+// judge says whether a word that has been counted may be said, and makes the task of it.
 func (s *Service) judge(ctx context.Context, a author, req *protocol.Send, w *word, now time.Time) (im.ConversationID, *im.SendTask, *im.StoredRef, error) {
-	// 3. May they, and how often.
+	// 3. May they.
 	conv, key, hash := w.key.Conversation, w.key, w.hash
 	err := s.members.MaySend(ctx, a.user, conv)
 	if err != nil && !(a.byServer && errors.Is(err, im.ErrNotContact)) { // a backend is nobody's stranger
 		return s.unlessSaid(ctx, key, hash, err)
-	}
-	if err := s.countWord(ctx, a, w); err != nil {
-		return "", nil, nil, err
 	}
 	// 4. What it refers to, and what it says.
 	b, about, err := s.refer(ctx, a.user, conv, req, w.body)

@@ -76,22 +76,6 @@ func TestScheduledPlans_MariaDBTouchesTheRowsItReturns(t *testing.T) {
 	must(t, err)
 	defer conn.Close()
 	for _, q := range queries {
-		before := handlerReads(t, conn)
-		if strings.HasPrefix(q.query, "UPDATE") {
-			_, err = conn.ExecContext(t.Context(), q.query, q.args...)
-		} else {
-			var rows *sql.Rows
-			if rows, err = conn.QueryContext(t.Context(), q.query, q.args...); err == nil {
-				for rows.Next() {
-				}
-				err = rows.Close()
-			}
-		}
-		must(t, err)
-		n := handlerReads(t, conn) - before
-		t.Log(q.name, n)
-		if n > q.rows {
-			t.Errorf("%s touched %d rows, want at most %d", q.name, n, q.rows)
-		}
+		checkRowsTouched(t, conn, q)
 	}
 }

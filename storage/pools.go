@@ -50,20 +50,38 @@ func (p *Pools) PoolPatches(ctx context.Context, process string) (patches map[im
 	defer done(&err)
 	patches = make(map[im.Lane]im.PoolPatch)
 	// '' sorts first: what is set for the process comes later, and over it.
-	err = queryEach(ctx, p.db.r, func(rows *sql.Rows) error {
+	err = p.eachSet(ctx, func(_ string, lane im.Lane, patch im.PoolPatch) {
+		patches[lane] = patch.Over(patches[lane])
+	}, "scope IN (?, ?) ORDER BY scope, lane", allProcesses, process)
+	return patches, err
+}
+
+// SetAlone is what is set of a lane's pool for one process alone, by process.
+func (p *Pools) SetAlone(ctx context.Context, lane im.Lane) (alone map[string]im.PoolPatch, err error) {
+	ctx, done := p.db.begin(ctx, "pools_set_alone")
+	defer done(&err)
+	alone = make(map[string]im.PoolPatch)
+	err = p.eachSet(ctx, func(process string, _ im.Lane, patch im.PoolPatch) {
+		alone[process] = patch
+	}, "lane = ? AND scope <> ''", lane)
+	return alone, err
+}
+
+func (p *Pools) eachSet(ctx context.Context, f func(scope string, lane im.Lane, patch im.PoolPatch), where string, args ...any) error {
+	return queryEach(ctx, p.db.r, func(rows *sql.Rows) error {
+		var scope string
 		var lane im.Lane
 		var settings []byte
-		if err := rows.Scan(&lane, &settings); err != nil {
+		if err := rows.Scan(&scope, &lane, &settings); err != nil {
 			return err
 		}
 		var patch im.PoolPatch
 		if err := json.Unmarshal(settings, &patch); err != nil {
 			return fmt.Errorf("settings of pool %s: %w", lane, err)
 		}
-		patches[lane] = patch.Over(patches[lane])
+		f(scope, lane, patch)
 		return nil
-	}, "SELECT lane, settings FROM pool_settings WHERE scope IN (?, ?) ORDER BY scope, lane", allProcesses, process)
-	return patches, err
+	}, "SELECT scope, lane, settings FROM pool_settings WHERE "+where, args...)
 }
 
 // touch says that a process lives, and forgets what was set for those that have not said so
@@ -143,7 +161,7 @@ func (p *Pools) ReportPools(ctx context.Context, reports []im.PoolReport) error 
 		set = append(set, poolField(r.Process, r.Lane), b)
 	}
 	if p.due(&p.swept, poolTTL) {
-		if _, err := p.reports(ctx); err != nil {
+		if _, err := p.PoolReports(ctx); err != nil {
 			return err
 		}
 	}
@@ -154,11 +172,9 @@ func (p *Pools) ReportPools(ctx context.Context, reports []im.PoolReport) error 
 
 func poolField(process string, lane im.Lane) string { return process + "/" + string(lane) }
 
-// PoolReports is what the processes have reported of late; im.ErrCache while Redis is away.
-func (p *Pools) PoolReports(ctx context.Context) ([]im.PoolReport, error) { return p.reports(ctx) }
-
-// reports reads them and sweeps what processes that have died have left.
-func (p *Pools) reports(ctx context.Context) ([]im.PoolReport, error) {
+// PoolReports is what the processes have reported of late; im.ErrCache while Redis is
+// away. It sweeps what processes that have died have left.
+func (p *Pools) PoolReports(ctx context.Context) ([]im.PoolReport, error) {
 	ctx, done := p.redis.op(ctx, "pools")
 	defer done()
 	all := redis.NewMapStringStringCmd(ctx, "hgetall", keyPools)

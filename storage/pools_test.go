@@ -46,6 +46,11 @@ func TestPools_OneProcessOverAll(t *testing.T) {
 			}
 			check("jobs-a", "7 10 4 true")
 			check("jobs-b", "3 10 4 false")
+			alone, err := p.SetAlone(ctx, im.LaneRealtime)
+			must(t, err)
+			if a := alone["jobs-a"]; len(alone) != 1 || a.Size == nil || *a.Size != 7 || a.Batch != nil {
+				t.Errorf("set alone: %+v", alone)
+			}
 			must(t, p.ResetPool(ctx, "", im.LaneRealtime))
 			check("jobs-a", "7 0 0 true")
 			check("jobs-b", "0 0 0 false")

@@ -131,11 +131,10 @@ func deadQuery(r *http.Request) (q im.DeadQuery, lane im.Lane, err error) {
 		}
 		q.State = &state
 	}
-	switch lane = im.Lane(values.Get("lane")); lane {
-	case "", im.LaneRealtime, im.LaneDelay, im.LaneRetry, im.LaneDead:
-		return q, lane, nil
+	if lane = im.Lane(values.Get("lane")); lane != "" && !slices.Contains(lanes, lane) {
+		return q, "", im.Invalid("lane", "must be one of realtime, delay, retry, dead")
 	}
-	return q, "", im.Invalid("lane", "must be one of realtime, delay, retry, dead")
+	return q, lane, nil
 }
 
 func (s *Server) handleDeadLetter(w http.ResponseWriter, r *http.Request) {

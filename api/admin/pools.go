@@ -162,11 +162,17 @@ func (s *Server) setPool(ctx context.Context, lane im.Lane, change PoolChange) (
 	if err != nil {
 		return changed, err
 	}
+	var alone map[string]im.PoolPatch
+	if change.Process == "" {
+		if alone, err = s.deps.Pools.SetAlone(ctx, lane); err != nil {
+			return changed, err
+		}
+	}
 	for _, rep := range all {
 		if rep.Lane != lane || change.Process != "" && rep.Process != change.Process {
 			continue
 		}
-		next := rep.Settings.With(patch)
+		next := rep.Settings.With(patch).With(alone[rep.Process])
 		if err := next.Validate(); err != nil {
 			return changed, err
 		}

@@ -17,6 +17,7 @@ var someSettings = im.PoolSettings{Size: 16, Batch: 500, Strands: 1, WindowRecor
 // poolBook notes what it is told.
 type poolBook struct {
 	reports []im.PoolReport
+	alone   map[string]im.PoolPatch
 	err     error
 	told    []string
 }
@@ -36,6 +37,10 @@ func (b *poolBook) PoolReports(context.Context) ([]im.PoolReport, error) {
 		return nil, b.err
 	}
 	return append([]im.PoolReport(nil), b.reports...), nil
+}
+
+func (b *poolBook) SetAlone(context.Context, im.Lane) (map[string]im.PoolPatch, error) {
+	return b.alone, nil
 }
 
 func (b *poolBook) SetPool(_ context.Context, process string, lane im.Lane, p im.PoolPatch) error {
@@ -118,5 +123,28 @@ func TestPools_WhatAPoolWouldRefuseIsNotSet(t *testing.T) {
 	}
 	if w := do(s, "DELETE", "/v1/admin/pools/fast", nil); w.Code != http.StatusNotFound || len(book.told) != 1 {
 		t.Errorf("no such lane: %d, told %v", w.Code, book.told)
+	}
+}
+
+// What is set for one process alone stands over what is set for all.
+func TestPools_WhatIsSetForOneAloneStaysInTheAnswer(t *testing.T) {
+	s, _ := newServer(t, Config{})
+	short := 30 * time.Millisecond
+	s.deps.Pools.(*poolBook).alone = map[string]im.PoolPatch{"jobs-b": {Size: new(7), BackoffMax: &short}}
+	w := ask(t, s, "PATCH", "/v1/admin/pools/realtime", `{"settings":{"size":4,"batch":9}}`)
+	var changed PoolChanged
+	if err := json.Unmarshal(w.Body.Bytes(), &changed); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("%d %s: %v", w.Code, w.Body, err)
+	}
+	got := ""
+	for _, p := range changed.Pools {
+		got += fmt.Sprintf("%s %d %d; ", p.Process, p.Settings.Size, p.Settings.Batch)
+	}
+	if want := "jobs-a 4 9; jobs-b 7 9; "; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	w = ask(t, s, "PATCH", "/v1/admin/pools/realtime", `{"settings":{"backoff_min":"40ms","backoff_max":"1s"}}`)
+	if w.Code != http.StatusBadRequest { // jobs-b would keep its backoff_max
+		t.Errorf("below what jobs-b keeps: %d %s", w.Code, w.Body)
 	}
 }

@@ -55,6 +55,9 @@ type Dead interface {
 type PoolBook interface {
 	// PoolReports are of the last 10 s; im.ErrCache while Redis is away.
 	PoolReports(ctx context.Context) ([]im.PoolReport, error)
+	// SetAlone is what is set of a lane's pool for one process alone, by process: it stands
+	// over what is set for all.
+	SetAlone(ctx context.Context, lane im.Lane) (map[string]im.PoolPatch, error)
 	// SetPool turns the pools of a lane, in one process or, where that is empty, in all.
 	SetPool(ctx context.Context, process string, lane im.Lane, patch im.PoolPatch) error
 	// ResetPool forgets what was set so.

@@ -252,7 +252,7 @@ func (p *pusher) bound(ctx context.Context) {
 		return
 	}
 	p.publish(ctx)
-	clear(p.nodes)
+	p.nodes = make(map[im.NodeID][]byte) // what was published may still be on its way
 	p.large = false
 }
 

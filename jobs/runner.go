@@ -76,6 +76,8 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 	if r.deps.Now == nil {
 		r.deps.Now = time.Now
 	}
+	r.deps.Archive, r.deps.Projector = joinArchive(deps.Archive, &r.cfg), joinProjector(deps.Projector, &r.cfg)
+	r.deps.Sessions, r.deps.Bus = joinSessions(deps.Sessions, &r.cfg), joinBus(deps.Bus, &r.cfg)
 	if deps.Queue != nil {
 		r.partitions = deps.Queue.Partitions()
 		if limit := deps.Queue.RebalanceTimeout(); r.cfg.DrainTimeout >= limit {

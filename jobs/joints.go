@@ -1,0 +1,133 @@
+package jobs
+
+import (
+	"context"
+	"slices"
+
+	"github.com/curlew-im/curlew/logic/im"
+)
+
+// Each of the four calls that every batch makes is shared by the strands of a process.
+const (
+	jointFlights = 2   // so that one fills while another is on its way
+	jointRows    = 500 // messages in one statement; beyond that a row costs the same (README, Measured)
+	jointUsers   = 512 // users in one round trip
+)
+
+// jointArchive inserts what several strands have in one statement. They are of different
+// conversations, each numbered by its strand, so that one does not bear on another.
+type jointArchive struct {
+	Archive
+	inserts *joint[[]im.Message, struct{}]
+}
+
+func joinArchive(a Archive, cfg *Config) *jointArchive {
+	return &jointArchive{Archive: a, inserts: &joint[[]im.Message, struct{}]{
+		flights: jointFlights, room: jointRows, timeout: cfg.StoreTimeout,
+		weigh: func(rows []im.Message) int { return len(rows) },
+		join:  func(all [][]im.Message) []im.Message { return slices.Concat(all...) },
+		call: func(ctx context.Context, rows []im.Message) (struct{}, error) {
+			return struct{}{}, a.InsertMessages(ctx, rows)
+		},
+		// All or nothing was written; which row it was is for its strand to find out. Where
+		// that is not known, each of them looks.
+		alone: func(err error) bool { return !away(err) },
+	}}
+}
+
+// InsertMessages joins rows that a plain statement writes. What brings a transaction, for
+// who comes and goes or what does not count, is made alone.
+func (a *jointArchive) InsertMessages(ctx context.Context, rows []im.Message) error {
+	if slices.ContainsFunc(rows, func(m im.Message) bool {
+		return m.Membership != nil || m.Uncounted != im.CountedForAll || len(m.Mentions) > 0 || m.MentionsAll
+	}) {
+		return a.Archive.InsertMessages(ctx, rows)
+	}
+	_, err := a.inserts.do(ctx, rows)
+	return err
+}
+
+// jointProjector raises what several strands raise in one round trip.
+type jointProjector struct {
+	raises *joint[im.Projection, struct{}]
+}
+
+func joinProjector(p Projector, cfg *Config) *jointProjector {
+	return &jointProjector{&joint[im.Projection, struct{}]{
+		flights: jointFlights, room: jointUsers, timeout: cfg.CacheTimeout,
+		weigh: func(p im.Projection) int { return len(p.Users) + len(p.Ends) },
+		join: func(all []im.Projection) (one im.Projection) {
+			for _, p := range all {
+				one.Users = append(one.Users, p.Users...)
+				one.Ends = append(one.Ends, p.Ends...)
+				one.Uncounted = append(one.Uncounted, p.Uncounted...)
+				one.Hints = append(one.Hints, p.Hints...)
+			}
+			return one
+		},
+		call: func(ctx context.Context, one im.Projection) (struct{}, error) { return struct{}{}, p.Project(ctx, one) },
+	}}
+}
+
+func (p *jointProjector) Project(ctx context.Context, one im.Projection) error {
+	_, err := p.raises.do(ctx, one)
+	return err
+}
+
+// jointSessions asks where the users of several strands are in one round trip. They share
+// the answer and only read it.
+type jointSessions struct {
+	asks *joint[[]im.UserID, map[im.UserID][]im.SessionRef]
+}
+
+func joinSessions(s Sessions, cfg *Config) *jointSessions {
+	return &jointSessions{&joint[[]im.UserID, map[im.UserID][]im.SessionRef]{
+		flights: jointFlights, room: jointUsers, timeout: cfg.CacheTimeout,
+		weigh: func(users []im.UserID) int { return len(users) },
+		join: func(all [][]im.UserID) []im.UserID {
+			users := slices.Concat(all...)
+			slices.Sort(users)
+			return slices.Compact(users)
+		},
+		call: s.Sessions,
+	}}
+}
+
+func (s *jointSessions) Sessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error) {
+	return s.asks.do(ctx, users)
+}
+
+// jointBus publishes what several strands have for one node in one message. A strand
+// publishes its next after this one, so its order stands.
+type jointBus struct {
+	sends *joint[map[im.NodeID][]byte, struct{}]
+}
+
+func joinBus(b Bus, cfg *Config) *jointBus {
+	return &jointBus{&joint[map[im.NodeID][]byte, struct{}]{
+		flights: jointFlights, room: publishBytes, timeout: cfg.CacheTimeout,
+		weigh: func(nodes map[im.NodeID][]byte) (n int) {
+			for _, share := range nodes {
+				n += len(share)
+			}
+			return n
+		},
+		join: func(all []map[im.NodeID][]byte) map[im.NodeID][]byte {
+			one := make(map[im.NodeID][]byte)
+			for _, nodes := range all {
+				for node, share := range nodes {
+					one[node] = append(one[node], share...)
+				}
+			}
+			return one
+		},
+		call: func(ctx context.Context, one map[im.NodeID][]byte) (struct{}, error) {
+			return struct{}{}, b.Publish(ctx, one)
+		},
+	}}
+}
+
+func (b *jointBus) Publish(ctx context.Context, nodes map[im.NodeID][]byte) error {
+	_, err := b.sends.do(ctx, nodes)
+	return err
+}

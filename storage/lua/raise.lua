@@ -64,17 +64,18 @@ local function index(conv, entries, now, acked)
   end
   if newest then
     local added = call('ZADD', list, unpack(add))
-    local size = call('ZCARD', list)
-    if size == added and not whole and not call('ZSCORE', offline, conv) then
-      -- A complete index that does not name this source says that the new list,
-      -- with these entries, is complete as well.
+    if call('ZADD', offline, 'GT', newest, conv) == 1 and not whole and call('ZCARD', list) == added then
+      -- A complete index that did not name this source says that the new list, with
+      -- these entries, is complete as well.
       local s = sealOf(offline)
       if s then call('ZADD', list, -1, s) end
     end
-    call('ZADD', offline, 'GT', newest, conv)
-    if size > keep + 64 then
-      local first = sealOf(list) and 1 or 0
-      call('ZREMRANGEBYRANK', list, first, -keep - 1)
+    -- Its length is asked for now and then: each 64 seqs, or after more than as many.
+    if #add >= 128 or tonumber(add[#add - 1]) % 64 < #add / 2 then
+      if call('ZCARD', list) > keep + 64 then
+        local first = sealOf(list) and 1 or 0
+        call('ZREMRANGEBYRANK', list, first, -keep - 1)
+      end
     end
   end
   if whole then

@@ -76,8 +76,15 @@ func (a *admission) arrive(ip string) bool {
 func (a *admission) shook(ip string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if o := a.byIP[networkOf(ip)]; o != nil {
-		o.shaking--
+	key := networkOf(ip)
+	o := a.byIP[key]
+	if o == nil {
+		return
+	}
+	o.shaking--
+	// Who asked for nothing leaves nothing: only those who ask have others swept.
+	if o.open <= 0 && o.shaking <= 0 && o.rate.at.IsZero() {
+		delete(a.byIP, key)
 	}
 }
 

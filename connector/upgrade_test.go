@@ -135,6 +135,23 @@ func TestClientIP(t *testing.T) {
 	}
 }
 
+// A handshake that ends takes its place with it, and who never finished one is forgotten.
+func TestAdmission_HandshakesUnderWayCountAndLeaveNothing(t *testing.T) {
+	a := newAdmission(&Config{HandshakesPerSecond: -1, ConnectsPerIP: -1, ConnectionsPerIP: 2})
+	if !a.arrive("192.0.2.1") || !a.arrive("192.0.2.1") || a.arrive("192.0.2.1") {
+		t.Error("of three one has no place")
+	}
+	a.shook("192.0.2.1")
+	if !a.arrive("192.0.2.1") {
+		t.Error("the place of one that has ended is not free")
+	}
+	a.shook("192.0.2.1")
+	a.shook("192.0.2.1")
+	if len(a.byIP) != 0 {
+		t.Errorf("%d addresses are kept", len(a.byIP))
+	}
+}
+
 func TestAdmission(t *testing.T) {
 	now := time.Unix(1, 0)
 	cfg := Config{HandshakesPerSecond: 5, ConnectsPerIP: 3, ConnectionsPerIP: 4}

@@ -8,6 +8,7 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
+// leave takes out whom nobody watches any more. What fails runs out by itself.
 func (p *presence) leave(ctx context.Context) {
 	p.mu.Lock()
 	gone := slices.DeleteFunc(p.empty, func(u im.UserID) bool { return p.targets[u] != nil })
@@ -24,6 +25,8 @@ func (p *presence) leave(ctx context.Context) {
 	}
 }
 
+// enter enters the new ones that are still watched; those that could not be entered
+// stay for the next round. Who is given up meanwhile is taken out by it.
 func (p *presence) enter(ctx context.Context) error {
 	for {
 		p.mu.Lock()
@@ -59,6 +62,7 @@ func (p *presence) watch(ctx context.Context, users []im.UserID) error {
 	return p.s.routes.Watch(ctx, p.s.node, users)
 }
 
+// renew keeps a third of what is entered alive, in turn.
 func (p *presence) renew(ctx context.Context) error {
 	p.mu.Lock()
 	p.round++
@@ -77,6 +81,7 @@ func (p *presence) renew(ctx context.Context) error {
 	return nil
 }
 
+// checkNodes has those read who were on a node that has died since.
 func (p *presence) checkNodes(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.s.cfg.RouteTimeout)
 	defer cancel()

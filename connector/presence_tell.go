@@ -9,6 +9,7 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
+// readDue reads those whose time has come, and tells what is new.
 func (p *presence) readDue(ctx context.Context, now time.Time) (more bool, err error) {
 	p.mu.Lock()
 	var users []im.UserID
@@ -50,6 +51,7 @@ func (p *presence) readDue(ctx context.Context, now time.Time) (more bool, err e
 	return more, err
 }
 
+// tell puts what t's watchers do not know yet into their outboxes. With mu held.
 func (p *presence) tell(t *target, read *im.Presence, now time.Time, woken []*conn) []*conn {
 	state, was := read.State(), t.state
 	t.state, t.nodes = state, read.Nodes
@@ -91,6 +93,8 @@ func (t *target) toldOnline() bool {
 	return slices.ContainsFunc(t.watches, func(w watch) bool { return w.state != "" })
 }
 
+// hidden ends the watches of those who may not see somebody any more; to them they
+// have gone offline.
 func (p *presence) hidden() {
 	p.mu.Lock()
 	hides := p.hides

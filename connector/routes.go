@@ -12,15 +12,15 @@ import (
 // routeBatch bounds the sessions in one call to the routes.
 const routeBatch = 500
 
-// routing keeps the routes to this node's sessions: it registers those that arrive
-// at the same moment together, removes those that left, and re-asserts all of them
-// where they may have been forgotten. What waits here is bounded by the connections.
 // routesWaiting bounds who waits to be entered, and likewise who waits to be removed:
 // more than a process has descriptors, and so many wait only where Redis answers nothing
 // while crowds come and go. Who would come on top is told to try later; who leaves on top
 // expires in Redis, as nobody renews them.
 const routesWaiting = 20_000
 
+// routing keeps the routes to this node's sessions: it registers those that arrive
+// at the same moment together, removes those that left, and re-asserts all of them
+// where they may have been forgotten. What waits here is bounded by routesWaiting.
 type routing struct {
 	s *Server
 

@@ -45,9 +45,6 @@ func ParseDeadState(s string) (DeadState, error) {
 	return 0, Invalid("state", "must be one of open, replaying, replayed, discarded")
 }
 
-// Parked says that a record in this state is given up: what asks for it again is told so.
-func (s DeadState) Parked() bool { return s == DeadOpen || s == DeadDiscarded }
-
 // DeadLetter is a record that was given up, unique by (Topic, Partition, Offset).
 type DeadLetter struct {
 	ID        DeadID // given by the table

@@ -30,6 +30,12 @@ type cluster struct {
 	load   *load // that runs, and its devices
 	tally  *tally
 	third  *process // a worker beside the two, while F20 runs
+	// packets are taken out of the network by it; nil: until F21n has run.
+	packets *packets
+	herd    *members // while F29 runs
+	hot     *hot     // while F30 runs
+	herds   int      // how many are in the herd
+	hots    int      // how many are in the hot group
 	// links are between roles and stores, by "role store"; nil: they are reached directly.
 	links map[string]*link
 
@@ -206,7 +212,13 @@ func (c *cluster) sockets() (all []string) {
 func (c *cluster) backend() *client.HTTP { return client.ServerKey(c.bases()[0], serverKey, c.secret) }
 
 // end stops everything at once: what is left is of no use to anybody.
-func (c *cluster) end() error {
+func (c *cluster) end() (err error) {
+	if c.herd != nil {
+		c.herd.leave()
+	}
+	if c.hot != nil {
+		c.hot.end()
+	}
 	c.mu.Lock()
 	c.ending = true
 	c.mu.Unlock()
@@ -219,6 +231,9 @@ func (c *cluster) end() error {
 	}
 	for _, k := range c.links {
 		k.close()
+	}
+	if c.packets != nil {
+		defer func() { err = errors.Join(err, c.packets.end()) }()
 	}
 	if c.stores == nil {
 		return nil

@@ -24,6 +24,10 @@ type fault struct {
 	healed bool
 	// linked says that it needs cluster.link.
 	linked bool
+	// filtered says that it needs cluster.packets.
+	filtered bool
+	// able says why it cannot be injected on this machine; nil: it can anywhere.
+	able func() error
 	// pushes says that nothing is injected by which a push may be lost.
 	pushes bool
 	// membership says that membership cannot be looked up while it is broken, so that who
@@ -32,7 +36,7 @@ type fault struct {
 }
 
 // order of the runs. Each subject adds its faults in a file of its own.
-var faults = [][]fault{control, crashes, during, redisFaults, mysqlFaults, recordFaults, kafkaFaults, logFaults, dueFaults, linkFaults, openFaults, everything}
+var faults = [][]fault{control, crashes, during, redisFaults, failoverFaults, mysqlFaults, recordFaults, kafkaFaults, logFaults, dueFaults, linkFaults, packetFaults, openFaults, herdFaults, hotFaults, everything}
 
 // control is the run without a fault: what fails there fails by itself.
 var control = []fault{{
@@ -81,6 +85,11 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 			return nil, err
 		}
 	}
+	if f.filtered {
+		if err := c.filtered(ctx); err != nil {
+			return nil, err
+		}
+	}
 	c.taken()
 	before := c.fences(ctx)
 	w, err := gather(ctx, c, run, p.size)
@@ -124,6 +133,7 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 			break
 		}
 		res.recoveries = append(res.recoveries, l.r.now()-since)
+		c.tally.recovered(l.r.now() - since)
 		if err := pause(ctx, time.Second+rand.N(2*time.Second)); err != nil {
 			return nil, err
 		}

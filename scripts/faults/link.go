@@ -10,10 +10,10 @@ import (
 // link carries the connections of one role to one store, or to another role, and does to
 // them what a network does.
 type link struct {
-	target string
-	l      net.Listener
+	l net.Listener
 
 	mu     sync.Mutex // guards what follows
+	target string
 	delay  time.Duration
 	down   bool                          // new connections are refused
 	still  chan struct{}                 // not nil: nothing passes until it is closed
@@ -46,14 +46,17 @@ func (k *link) accept() {
 
 func (k *link) carry(from *net.TCPConn) {
 	defer from.Close()
-	c, err := net.DialTimeout("tcp", k.target, 5*time.Second)
+	k.mu.Lock()
+	target := k.target
+	k.mu.Unlock()
+	c, err := net.DialTimeout("tcp", target, 5*time.Second)
 	if err != nil {
 		return
 	}
 	to := c.(*net.TCPConn)
 	defer to.Close()
 	k.mu.Lock()
-	if k.down || k.closed {
+	if k.down || k.closed || k.target != target {
 		k.mu.Unlock()
 		reset(from)
 		return
@@ -139,6 +142,17 @@ func (k *link) cut() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.down = true
+	for from, to := range k.conns {
+		reset(from)
+		reset(to)
+	}
+}
+
+// retarget has connections go elsewhere from now on, and resets those that there are.
+func (k *link) retarget(to string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.target = to
 	for from, to := range k.conns {
 		reset(from)
 		reset(to)

@@ -26,6 +26,7 @@ type flags struct {
 	injections int
 	rate       float64
 	seconds    int
+	herd, hot  int
 }
 
 func main() {
@@ -39,6 +40,8 @@ func main() {
 	flag.IntVar(&f.injections, "injections", 0, "how often each fault is injected; default as the fault says")
 	flag.Float64Var(&f.rate, "rate", 0, "messages a second; default 150, quick 60")
 	flag.IntVar(&f.seconds, "seconds", 0, "least length of each run")
+	flag.IntVar(&f.herd, "herd", 8000, "sockets of the herd of F29")
+	flag.IntVar(&f.hot, "hot", 2000, "members of the hot group of F30")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -57,9 +60,16 @@ func (f *flags) chosen() (all []fault, err error) {
 	known := slices.Concat(faults...)
 	if f.run == "" {
 		for _, x := range known {
-			if !f.quick || x.quick > 0 {
-				all = append(all, x)
+			if f.quick && x.quick == 0 {
+				continue
 			}
+			if x.able != nil && !f.list {
+				if err := x.able(); err != nil {
+					fmt.Fprintf(os.Stderr, "faults: %s is left out: %v\n", x.name, err)
+					continue
+				}
+			}
+			all = append(all, x)
 		}
 		return all, nil
 	}
@@ -128,6 +138,7 @@ func (f *flags) main(ctx context.Context) (failed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	c.herds, c.hots = f.herd, f.hot
 	defer func() { err = errors.Join(err, c.end()) }()
 	if f.teeth {
 		return f.bite(ctx, root, dir, c, p)

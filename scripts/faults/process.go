@@ -43,6 +43,9 @@ func (p *process) start() error {
 	cmd := p.c.command(p.role, args...)
 	cmd.Stderr = p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us: we end it
+	if f := p.c.packets; f != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(os.Geteuid()), Gid: f.gids[p.role]}
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

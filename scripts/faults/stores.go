@@ -27,6 +27,7 @@ type stores struct {
 	env      map[string]string // their addresses
 	admin    *sql.DB
 	redis    *redis.Client // as the administrator
+	replica  *replica      // of Redis, while F11 has one that is not promoted
 }
 
 const database = "curlew_faults"
@@ -66,11 +67,16 @@ func openStores(ctx context.Context, root, data string) (*stores, error) {
 	if _, err := s.admin.ExecContext(ctx, "CREATE DATABASE "+database); err != nil {
 		return s, err
 	}
-	s.redis = redis.NewClient(&redis.Options{
-		Addr: s.env["CURLEW_REDIS_ADDR"], Username: "default", Password: s.env["CURLEW_REDIS_ADMIN_PASSWORD"],
+	s.redis = s.redisAt(s.env["CURLEW_REDIS_ADDR"])
+	return s, nil
+}
+
+// redisAt reaches a Redis with our passwords as its administrator.
+func (s *stores) redisAt(addr string) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: addr, Username: "default", Password: s.env["CURLEW_REDIS_ADMIN_PASSWORD"],
 		DisableIdentity: true, MaxRetries: 5,
 	})
-	return s, nil
 }
 
 func exists(path string) bool {
@@ -213,6 +219,9 @@ func (s *stores) close() error {
 	}
 	if s.redis != nil {
 		s.redis.Close()
+	}
+	if s.replica != nil {
+		s.replica.end()
 	}
 	var first error
 	for _, name := range []string{"redis", "mysql", "kafka"} { // nothing of theirs is kept

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // tally is what the injections of one run found themselves, and their figures, which stand
@@ -19,6 +20,8 @@ type tally struct {
 	// ending says that the injection is the last, while the load ends: what only a load
 	// shows may not show.
 	ending bool
+	// mending is the figure of which the next recovery is a sample; empty: of none.
+	mending string
 }
 
 // figure is a count, or, where it has samples, their median, 99th percentile and most.
@@ -83,6 +86,22 @@ func (t *tally) sample(name string, most float64, values ...float64) {
 	defer t.mu.Unlock()
 	f := t.figure(name)
 	f.most, f.samples = most, append(f.samples, values...)
+}
+
+// recovering says of which figure the next recovery is a sample, which recovered adds.
+func (t *tally) recovering(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mending = name
+}
+
+func (t *tally) recovered(took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mending != "" {
+		f := t.figure(t.mending)
+		f.samples, t.mending = append(f.samples, took.Seconds()), ""
+	}
 }
 
 // atEnd has a check run when all is quiet, before the record is checked.

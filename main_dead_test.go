@@ -107,6 +107,15 @@ func TestDead_AMessageIsListedReadReplayedOnceOrDiscarded(t *testing.T) {
 	if n := counted(e, `curlew_jobs_dead_letters_total{deed="replayed"}`); n != 1 {
 		t.Errorf("%v replayed", n)
 	}
+
+	// Who replayed it died on the way.
+	id = e.given(t, ada, conv, "given-up-4", "hanging")
+	n, err := im.ParseDeadID(id)
+	must(t, err)
+	must(t, e.db.ClaimDead(t.Context(), n))
+	if still := e.listed(t); !slices.Equal(still, []string{id}) {
+		t.Errorf("listed %v, want %s", still, id)
+	}
 }
 
 func TestDead_WhatWasSaidAgainSinceIsNotDoubled(t *testing.T) {

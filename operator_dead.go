@@ -24,7 +24,7 @@ func (o *operator) deadCommand() *cobra.Command {
 		Use: "list", Short: "List dead letters, the oldest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.dead(cmd.Context(), state, lane) },
 	}
-	list.Flags().StringVar(&state, "state", "open", "open, replaying, replayed, discarded, or all")
+	list.Flags().StringVar(&state, "state", "", "open, replaying, replayed, discarded, or all (default those that are open, and then those whose replay has not ended)")
 	list.Flags().StringVar(&lane, "lane", "", "only of realtime, delay or retry")
 
 	var payload bool
@@ -99,16 +99,22 @@ func (o *operator) eachDead(ctx context.Context, state, lane string, f func(admi
 }
 
 func (o *operator) dead(ctx context.Context, state, lane string) error {
+	states := []string{state}
+	if state == "" { // all that somebody has yet to decide on; a process may have died as it replayed
+		states = []string{"open", "replaying"}
+	}
 	var rows [][]string
-	err := o.eachDead(ctx, state, lane, func(l admin.DeadLetter) error {
-		rows = append(rows, []string{
-			l.ID, l.State, time.UnixMilli(l.ParkedAt).UTC().Format(time.DateTime), fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Offset),
-			string(l.Conversation), string(l.ClientMsgID), strconv.Itoa(l.Attempts), oneLine(l.Reason),
+	for _, state := range states {
+		err := o.eachDead(ctx, state, lane, func(l admin.DeadLetter) error {
+			rows = append(rows, []string{
+				l.ID, l.State, time.UnixMilli(l.ParkedAt).UTC().Format(time.DateTime), fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Offset),
+				string(l.Conversation), string(l.ClientMsgID), strconv.Itoa(l.Attempts), oneLine(l.Reason),
+			})
+			return nil
 		})
-		return nil
-	})
-	if err != nil {
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	return o.table([]string{"ID", "STATE", "PARKED (UTC)", "RECORD", "CONVERSATION", "CLIENT MESSAGE ID", "ATTEMPTS", "REASON"}, rows)
 }

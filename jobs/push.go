@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -26,7 +27,7 @@ type pusher struct {
 func (s *scribe) push(ctx context.Context, b *batch, moves []move) {
 	p := s.r.newPusher(ctx, s.audience(b, moves))
 	p.readRooms(ctx, b.rooms())
-	for _, d := range b.sends {
+	for _, d := range inOrder(b.sends) {
 		switch d.fate {
 		case stored, duplicate:
 			p.stored(d)
@@ -68,6 +69,18 @@ func (s *scribe) push(ctx context.Context, b *batch, moves []move) {
 		}
 	}
 	p.publish(ctx)
+}
+
+// inOrder is sends with those of a conversation by seq. Only a record that repeats what was
+// stored before can stand behind a later message; a connector drops it as late, but not
+// inside a batch.
+func inOrder(sends []*send) []*send {
+	if !slices.ContainsFunc(sends, func(d *send) bool { return d.fate == duplicate }) {
+		return sends
+	}
+	sends = slices.Clone(sends)
+	slices.SortStableFunc(sends, func(a, b *send) int { return cmp.Compare(a.ref.Seq, b.ref.Seq) })
+	return sends
 }
 
 // news says whether the message itself is to be pushed. A record that was handled

@@ -169,6 +169,27 @@ func TestRepeat_OfWhatWasStoredLongAgoIsToldToItsSenderOnly(t *testing.T) {
 	}
 }
 
+// A connector drops what is late, but not inside a batch.
+func TestRepeat_IsNotPushedBehindWhatFollowsItInTheBatch(t *testing.T) {
+	w := newWorld(1)
+	online(w, 2, "phone", "n1")
+	l := process(t, w, text("d1-2", 1, 1))
+	w.pushed = nil
+	again := text("d1-2", 1, 1)
+	again.Send.AcceptedAt = 1 // long before it was stored
+	l.append(text("d1-2", 1, 2), again)
+	untilDone(t, newTestRunner(t, quickConfig(), w, nil), l)
+	var seqs []im.Seq
+	for _, d := range w.pushed {
+		if d.Seq != 0 {
+			seqs = append(seqs, d.Seq)
+		}
+	}
+	if !slices.Equal(seqs, []im.Seq{1, 2}) {
+		t.Fatalf("pushed in the order %v", seqs)
+	}
+}
+
 func TestRepeat_WithOtherContentIsRejected(t *testing.T) {
 	for _, together := range []bool{true, false} {
 		t.Run(fmt.Sprintf("in one batch %v", together), func(t *testing.T) {

@@ -227,6 +227,10 @@ func (d *gadget) check(w *world) string {
 			if seq < s.first() || d.own[im.Place{Conversation: th.id, Seq: seq}] && m.Change == 0 {
 				continue
 			}
+			held := d.own[im.Place{Conversation: th.id, Seq: seq}] || slices.Contains(d.shown[th.id], seq)
+			if !held && s.gone[seq] > 0 {
+				continue // heard of by a change alone: what it is for the user the history would say
+			}
 			if d.gone[im.Place{Conversation: th.id, Seq: seq}] {
 				m.Delete()
 			}

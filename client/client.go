@@ -47,7 +47,9 @@ type Options struct {
 	// OnChanged sees messages that have changed, as they now are, in the order of their
 	// changes; also such as were said before this device began. A change may be seen
 	// again as part of a later one; a message that this user has deleted for themselves
-	// may be seen with its content, and stays deleted. OnChangeRejected hears of this user's changes that
+	// may be seen with its content, and stays deleted: one that the application does not
+	// hold is not shown for its change, since OnDeleted tells no deletion from before this
+	// device began; the history does. OnChangeRejected hears of this user's changes that
 	// were taken and could not be made any more.
 	OnChanged        func(im.Message)
 	OnChangeRejected func(protocol.Rejected)

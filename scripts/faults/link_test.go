@@ -119,3 +119,17 @@ func TestLink_HalveEndsOneDirection(t *testing.T) {
 		return len(k.conns) == 0
 	})
 }
+
+func TestLink_RetargetResetsWhatThereIsAndGoesElsewhere(t *testing.T) {
+	k, c := dialLink(t)
+	k.retarget(echo(t))
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+		t.Fatalf("a connection to the old target: %v", err)
+	}
+	again, err := net.Dial("tcp", k.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	say(t, again, "elsewhere")
+}

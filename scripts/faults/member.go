@@ -22,8 +22,7 @@ type member struct {
 
 	mu       sync.Mutex // guards what follows
 	sockets  []string   // by turns
-	wire     *wire      // nil while there is no connection
-	at       string     // the socket that wire is to
+	at       string     // the socket to which it is connected and has synced; or empty
 	whole    time.Time  // when it had synced on this connection; zero: not yet
 	position *im.Position
 	have     im.Seq // without a hole
@@ -42,21 +41,34 @@ const (
 // run keeps the member connected until ctx ends.
 func (m *member) run(ctx context.Context) {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
-		if m.once(ctx, attempt) {
+		synced, err := m.once(ctx, attempt)
+		if synced {
 			attempt = 0
 		}
-		_ = pause(ctx, retryMin/2+rand.N(min(retryMax, retryMin<<min(attempt, 10)))) // ctx is asked next
+		wait, _ := passes(err, attempt)
+		_ = pause(ctx, wait) // ctx is asked next
 	}
 }
 
-// once follows one connection; true: it had synced.
-func (m *member) once(ctx context.Context, attempt int) bool {
+// passes is how long to wait after an error, and whether the server says that it passes.
+func passes(err error, attempt int) (wait time.Duration, passing bool) {
+	wait = retryMin/2 + rand.N(min(retryMax, retryMin<<min(attempt, 10)))
+	var e *protocol.Error
+	if errors.As(err, &e) {
+		wait = max(wait, time.Duration(e.RetryAfterMS)*time.Millisecond)
+		passing = e.Retryable
+	}
+	return wait, passing
+}
+
+// once follows one connection, and says whether it had synced.
+func (m *member) once(ctx context.Context, attempt int) (synced bool, err error) {
 	m.mu.Lock()
 	url := m.sockets[attempt%len(m.sockets)]
 	m.mu.Unlock()
 	w, err := dial(ctx, url)
 	if err != nil {
-		return false
+		return false, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	more := make(chan answer, 1) // a push after which there is something to ask for
@@ -77,45 +89,62 @@ func (m *member) once(ctx context.Context, attempt int) bool {
 	defer cancel()
 	var hello protocol.Connected
 	if _, err := w.ask(ctx, protocol.CmdConnect, protocol.Connect{Token: m.token, Device: m.device}, &hello); err != nil {
-		return false
+		return false, err
 	}
-	if err := m.sync(ctx, w, synced); err != nil {
-		return false
-	}
-	m.mu.Lock()
-	m.wire, m.at, m.whole = w, url, time.Now()
-	m.mu.Unlock()
-	m.follow(ctx, w, time.Duration(hello.HeartbeatMS)*time.Millisecond, more)
-	m.mu.Lock()
-	m.wire, m.whole = nil, time.Time{}
-	m.mu.Unlock()
-	return true
+	defer func() {
+		m.mu.Lock()
+		m.at, m.whole = "", time.Time{}
+		m.mu.Unlock()
+	}()
+	return m.follow(ctx, w, url, time.Duration(hello.HeartbeatMS)*time.Millisecond, more)
 }
 
-// follow asks at each heartbeat, and where a push has left a hole, until the connection
-// ends. What the server cannot answer just now is asked at the next heartbeat.
-func (m *member) follow(ctx context.Context, w *wire, heartbeat time.Duration, more <-chan answer) {
-	beat := time.NewTimer(rand.N(heartbeat)) // they came together, and ask one by one
+// follow syncs, and then asks at each heartbeat, and where a push has left a hole, until the
+// connection ends. What the server cannot answer just now is asked again on the same
+// connection, as the client library does.
+func (m *member) follow(ctx context.Context, w *wire, url string, heartbeat time.Duration, more <-chan answer) (whole bool, err error) {
+	catchUp := func() error {
+		if whole {
+			return m.beat(ctx, w)
+		}
+		err := m.sync(ctx, w, synced)
+		if whole = err == nil; whole {
+			m.mu.Lock()
+			m.at, m.whole = url, time.Now()
+			m.mu.Unlock()
+		}
+		return err
+	}
+	beat := time.NewTimer(heartbeat/2 + rand.N(heartbeat)) // they came together, and ask one by one
 	defer beat.Stop()
-	for {
-		var err error
+	var later <-chan time.Time // set while something could not be asked
+	attempt := 0
+	for err = catchUp(); ; {
+		if err == nil {
+			later, attempt = nil, 0
+		} else if wait, passing := passes(err, attempt); !passing {
+			return whole, err
+		} else if later == nil {
+			later = time.After(wait)
+			attempt++
+		}
 		select {
 		case <-ctx.Done():
-			return
+			return whole, nil
+		case a := <-more:
+			if later != nil {
+				continue // it is about to ask
+			}
+			if whole && a.Push == protocol.PushMessage {
+				err = m.pull(ctx, w, asked)
+				continue
+			}
 		case <-beat.C:
 			beat.Reset(heartbeat)
-			err = m.beat(ctx, w)
-		case a := <-more:
-			if a.Push == protocol.PushNudge {
-				err = m.beat(ctx, w)
-			} else {
-				err = m.pull(ctx, w, asked)
-			}
+		case <-later:
 		}
-		var e *protocol.Error
-		if err != nil && !errors.As(err, &e) {
-			return
-		}
+		later = nil
+		err = catchUp()
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +12,9 @@ import (
 	"github.com/curlew-im/curlew/client"
 	"github.com/curlew-im/curlew/logic/im"
 )
+
+// spread is over how long members connect at first, for each of them: they are no herd yet.
+const spread = 5 * time.Millisecond
 
 // members are thousands of clients, in groups in which nobody else is. They stay for all
 // injections of a run.
@@ -65,7 +69,11 @@ func assemble(ctx context.Context, c *cluster, n, per int, sockets []string) (*m
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var connected sync.WaitGroup
 	for _, m := range ms.all {
-		connected.Go(func() { m.run(ctx) })
+		connected.Go(func() {
+			if pause(ctx, rand.N(time.Duration(n)*spread)) == nil {
+				m.run(ctx)
+			}
+		})
 	}
 	ms.leave = func() {
 		cancel()

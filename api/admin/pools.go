@@ -172,8 +172,9 @@ func (s *Server) setPool(ctx context.Context, lane im.Lane, change PoolChange) (
 		if rep.Lane != lane || change.Process != "" && rep.Process != change.Process {
 			continue
 		}
-		next := rep.Settings.With(patch).With(alone[rep.Process])
-		if err := next.Validate(); err != nil {
+		open := rep.Settings.With(patch) // what is set for one alone hides it for now, and may not hide what is wrong
+		next := open.With(alone[rep.Process])
+		if err := cmp.Or(open.Validate(), next.Validate()); err != nil {
 			return changed, err
 		}
 		changed.Pools = append(changed.Pools, PoolTurned{rep.Process, lane, poolSettings(next)})

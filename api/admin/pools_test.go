@@ -130,7 +130,9 @@ func TestPools_WhatAPoolWouldRefuseIsNotSet(t *testing.T) {
 func TestPools_WhatIsSetForOneAloneStaysInTheAnswer(t *testing.T) {
 	s, _ := newServer(t, Config{})
 	short := 30 * time.Millisecond
-	s.deps.Pools.(*poolBook).alone = map[string]im.PoolPatch{"jobs-b": {Size: new(7), BackoffMax: &short}}
+	s.deps.Pools.(*poolBook).alone = map[string]im.PoolPatch{
+		"jobs-a": {Size: new(5)}, "jobs-b": {Size: new(7), BackoffMax: &short},
+	}
 	w := ask(t, s, "PATCH", "/v1/admin/pools/realtime", `{"settings":{"size":4,"batch":9}}`)
 	var changed PoolChanged
 	if err := json.Unmarshal(w.Body.Bytes(), &changed); err != nil || w.Code != http.StatusOK {
@@ -140,11 +142,15 @@ func TestPools_WhatIsSetForOneAloneStaysInTheAnswer(t *testing.T) {
 	for _, p := range changed.Pools {
 		got += fmt.Sprintf("%s %d %d; ", p.Process, p.Settings.Size, p.Settings.Batch)
 	}
-	if want := "jobs-a 4 9; jobs-b 7 9; "; got != want {
+	if want := "jobs-a 5 9; jobs-b 7 9; "; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	w = ask(t, s, "PATCH", "/v1/admin/pools/realtime", `{"settings":{"backoff_min":"40ms","backoff_max":"1s"}}`)
 	if w.Code != http.StatusBadRequest { // jobs-b would keep its backoff_max
 		t.Errorf("below what jobs-b keeps: %d %s", w.Code, w.Body)
+	}
+	w = ask(t, s, "PATCH", "/v1/admin/pools/realtime", `{"settings":{"size":0}}`)
+	if w.Code != http.StatusBadRequest { // though jobs-b keeps its own
+		t.Errorf("what jobs-b hides: %d %s", w.Code, w.Body)
 	}
 }

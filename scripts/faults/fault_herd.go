@@ -9,9 +9,10 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
-// herdFaults are of thousands who come back at once.
+// herdFaults are of thousands who come back at once. Recovery counts from when they have:
+// the first injection also assembles them.
 var herdFaults = []fault{
-	{name: "F29", about: "the connector that holds thousands of sockets is killed", full: 3, hold: time.Second, inject: stampede},
+	{name: "F29", about: "the connector that holds thousands of sockets is killed", full: 3, hold: time.Second, healed: true, inject: stampede},
 }
 
 const (

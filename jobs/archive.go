@@ -32,7 +32,7 @@ func (s *scribe) archive(ctx context.Context, b *batch) error {
 			break
 		}
 		now, rest, all := cutAtJoinAll(todo)
-		err := s.insert(ctx, now, all)
+		err := s.insert(ctx, now, all, careful)
 		if err == nil {
 			if all == nil {
 				break
@@ -54,7 +54,7 @@ func (s *scribe) archive(ctx context.Context, b *batch) error {
 			if round >= maxRounds {
 				return fmt.Errorf("%w: numbered %d times: %w", im.ErrUnstorable, round, err)
 			}
-		case errors.Is(err, im.ErrUnstorable):
+		case errors.Is(err, im.ErrUnstorable), errors.Is(err, im.ErrLocked) && (b.brisk || b.several()):
 			return err
 		case away(err):
 			// Whether it was written is not known; the next round looks.
@@ -76,8 +76,9 @@ func (s *scribe) archive(ctx context.Context, b *batch) error {
 }
 
 // insert numbers the sends and writes them, all or none. Where everyone in a group
-// joins by the last of them, all says so.
-func (s *scribe) insert(ctx context.Context, todo []*send, all *im.Membership) error {
+// joins by the last of them, all says so. Alone means in a statement that no other strand
+// has a part in.
+func (s *scribe) insert(ctx context.Context, todo []*send, all *im.Membership, alone bool) error {
 	size, err := s.groupSize(ctx, all)
 	if err != nil {
 		return err
@@ -122,8 +123,12 @@ func (s *scribe) insert(ctx context.Context, todo []*send, all *im.Membership) e
 			rosters[d.conv] = d.room.now
 		}
 	}
+	write := s.r.inserts.InsertMessages
+	if alone {
+		write = s.r.deps.Archive.InsertMessages
+	}
 	if _, err := callStore(ctx, s.r, "insert", func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, s.r.deps.Archive.InsertMessages(ctx, rows)
+		return struct{}{}, write(ctx, rows)
 	}); err != nil {
 		return err
 	}

@@ -14,15 +14,17 @@ const (
 	jointUsers   = 512 // users in one round trip
 )
 
-// jointArchive inserts what several strands have in one statement. They are of different
-// conversations, each numbered by its strand, so that one does not bear on another.
-type jointArchive struct {
-	Archive
+// jointInserts inserts what several strands have in one statement. They are of different
+// conversations, each numbered by its strand, so that one does not bear on another. It is
+// for the first attempt: a strand that has met an error goes on alone, since what holds
+// one up must not hold up the others.
+type jointInserts struct {
+	archive Archive
 	inserts *joint[[]im.Message, struct{}]
 }
 
-func joinArchive(a Archive, cfg *Config) *jointArchive {
-	return &jointArchive{Archive: a, inserts: &joint[[]im.Message, struct{}]{
+func joinInserts(a Archive, cfg *Config) *jointInserts {
+	return &jointInserts{archive: a, inserts: &joint[[]im.Message, struct{}]{
 		flights: jointFlights, room: jointRows, timeout: cfg.StoreTimeout,
 		weigh: func(rows []im.Message) int { return len(rows) },
 		join:  func(all [][]im.Message) []im.Message { return slices.Concat(all...) },
@@ -37,11 +39,11 @@ func joinArchive(a Archive, cfg *Config) *jointArchive {
 
 // InsertMessages joins rows that a plain statement writes. What brings a transaction, for
 // who comes and goes or what does not count, is made alone.
-func (a *jointArchive) InsertMessages(ctx context.Context, rows []im.Message) error {
+func (a *jointInserts) InsertMessages(ctx context.Context, rows []im.Message) error {
 	if slices.ContainsFunc(rows, func(m im.Message) bool {
 		return m.Membership != nil || m.Uncounted != im.CountedForAll || len(m.Mentions) > 0 || m.MentionsAll
 	}) {
-		return a.Archive.InsertMessages(ctx, rows)
+		return a.archive.InsertMessages(ctx, rows)
 	}
 	_, err := a.inserts.do(ctx, rows)
 	return err

@@ -18,8 +18,18 @@ type batch struct {
 	hides    []*hide
 	items    []*item
 	careful  bool      // look for stored messages before the first insert
+	brisk    bool      // a locked row ends it, and is not waited for again
 	notify   []im.Task // what the lane retry is asked for
 }
+
+// mood is how a batch is gone about.
+type mood uint8
+
+const (
+	trusting mood = iota // what the strand remembers holds
+	wary                 // what is stored is looked up first
+	brisk                // and who waits for locked rows is told so at once
+)
 
 // fate is what became of a send.
 type fate uint8
@@ -68,14 +78,14 @@ func isChannel(c im.ConversationID) bool { return c != "" && c[0] == 'c' }
 //
 // Each effect is a max by seq or ignored by its receiver when repeated, so a batch
 // that died anywhere is simply done again ([J4]).
-func (s *scribe) process(ctx context.Context, items []*item, careful bool) error {
-	b := s.sort(items, careful)
+func (s *scribe) process(ctx context.Context, items []*item, m mood) error {
+	b := s.sort(items, m)
 	start := time.Now()
 	err := s.archive(ctx, b)
 	var absent *absentError
 	if errors.As(err, &absent) {
 		disown(items, absent)
-		b = s.sort(items, true)
+		b = s.sort(items, max(m, wary))
 		err = s.archive(ctx, b)
 	}
 	if err != nil {
@@ -143,8 +153,8 @@ func (s *scribe) process(ctx context.Context, items []*item, careful bool) error
 }
 
 // sort splits a batch by what its records ask for and folds repeats.
-func (s *scribe) sort(items []*item, careful bool) *batch {
-	b := &batch{items: items, careful: careful, sends: make([]*send, 0, len(items)), fresh: make([]*send, 0, len(items))}
+func (s *scribe) sort(items []*item, m mood) *batch {
+	b := &batch{items: items, careful: m >= wary, brisk: m == brisk, sends: make([]*send, 0, len(items)), fresh: make([]*send, 0, len(items))}
 	seen := make(map[im.SendKey]*send, len(items))
 	for _, it := range items {
 		switch {
@@ -170,6 +180,11 @@ func (s *scribe) sort(items []*item, careful bool) *batch {
 		}
 	}
 	return b
+}
+
+// several says whether it is about more than one conversation.
+func (b *batch) several() bool {
+	return slices.ContainsFunc(b.items, func(it *item) bool { return it.task.Conversation != b.items[0].task.Conversation })
 }
 
 func (b *batch) change(conv im.ConversationID, t *im.ChangeTask) {

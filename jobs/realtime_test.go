@@ -442,6 +442,54 @@ func TestStoreAway_BlocksInPlaceAndHeals(t *testing.T) {
 	}
 }
 
+// Somebody holds rows of one conversation: what else came with it in a batch is stored
+// and pushed meanwhile, and nothing is parked for it (RELIABILITY.md, R13).
+func TestLock_HoldsUpItsConversationAlone(t *testing.T) {
+	w := newWorld(1)
+	online(w, 2, "phone", "n1")
+	online(w, 4, "phone", "n1")
+	free := make(chan struct{})
+	w.poison = func(m im.Message) error {
+		select {
+		case <-free:
+		default:
+			if m.Conversation == "d3-4" {
+				return fmt.Errorf("%w: %w: lock wait timeout", im.ErrStore, im.ErrLocked)
+			}
+		}
+		return nil
+	}
+	l := newLogbook(w, 0)
+	for n := range 5 {
+		l.append(text("d3-4", 3, 2*n), text("d1-2", 1, 2*n+1))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	assigned := l.join()
+	r := newTestRunner(t, quickConfig(), w, nil)
+	go func() { ended <- live(ctx, r, assigned) }()
+	w.eventually(t, "the others are stored and told", func() bool {
+		return len(w.rows["d1-2"]) == 5 && len(w.pushed) == 5
+	})
+	if n := len(w.rows["d3-4"]); n != 0 || l.committed != 0 || len(w.dead) != 0 {
+		t.Errorf("%d rows, committed %d, %d parked", n, l.committed, len(w.dead))
+	}
+	close(free)
+	if err := l.await(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	<-ended
+	for i, m := range w.rows["d3-4"] {
+		if m.ClientMsgID != im.ClientMsgID(fmt.Sprintf("client-%06d", 2*i)) {
+			t.Errorf("seq %d is %s", i+1, m.ClientMsgID)
+		}
+	}
+	if len(w.rows["d3-4"]) != 5 || len(w.rows["d1-2"]) != 5 {
+		t.Errorf("rows %v", w.rows)
+	}
+}
+
 func TestStop_FinishesWhatWasTaken(t *testing.T) {
 	w := newWorld(1)
 	l := newLogbook(w, 0)

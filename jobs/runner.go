@@ -57,6 +57,7 @@ type Runner struct {
 	m          *metrics
 	notices    *notifyMetrics
 	ids        *nodeIDs
+	inserts    *jointInserts
 	cache      *breaker // of projections
 	told       *breaker // of pushes: a lost one is pulled, a lost projection voids every seal
 	pools      []*Pool
@@ -76,8 +77,8 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 	if r.deps.Now == nil {
 		r.deps.Now = time.Now
 	}
-	r.deps.Archive, r.deps.Projector = joinArchive(deps.Archive, &r.cfg), joinProjector(deps.Projector, &r.cfg)
-	r.deps.Sessions, r.deps.Bus = joinSessions(deps.Sessions, &r.cfg), joinBus(deps.Bus, &r.cfg)
+	r.inserts = joinInserts(deps.Archive, &r.cfg)
+	r.deps.Projector, r.deps.Sessions, r.deps.Bus = joinProjector(deps.Projector, &r.cfg), joinSessions(deps.Sessions, &r.cfg), joinBus(deps.Bus, &r.cfg)
 	if deps.Queue != nil {
 		r.partitions = deps.Queue.Partitions()
 		if limit := deps.Queue.RebalanceTimeout(); r.cfg.DrainTimeout >= limit {

@@ -87,19 +87,23 @@ func (s *scribe) attempt(ctx context.Context, items []*item, split bool) error {
 	if split && len(items) > 1 {
 		attempts = min(attempts, 2) // the whole was tried often; one alone is again, before it is given up
 	}
-	careful := split || items[0].record.Offset < s.p.src.Horizon()
+	m := trusting
+	if split || items[0].record.Offset < s.p.src.Horizon() {
+		m = wary
+	}
 	for try := 1; ; try++ {
-		err := s.guarded(ctx, items, careful)
+		err := s.guarded(ctx, items, m)
 		if err == nil {
 			return nil
 		}
-		s.forget(items)
-		var ended *endedError
-		if ctx.Err() != nil || errors.As(err, &ended) {
+		if s.forget(items); ends(ctx, err) {
 			return err
 		}
+		if errors.Is(err, im.ErrLocked) {
+			return s.apart(ctx, items, err)
+		}
 		if !errors.Is(err, im.ErrUnstorable) && try < attempts {
-			careful = true
+			m = wary
 			if err := s.r.backoff(ctx, "batch", try-1, err); err != nil {
 				return err
 			}
@@ -119,14 +123,54 @@ func (s *scribe) attempt(ctx context.Context, items []*item, split bool) error {
 
 // guarded is process; a bug that panics becomes an error, so that it stops one record
 // instead of the process.
-func (s *scribe) guarded(ctx context.Context, items []*item, careful bool) (err error) {
+func (s *scribe) guarded(ctx context.Context, items []*item, m mood) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 			s.r.log.Error("a batch panicked", "err", err, "stack", string(debug.Stack()))
 		}
 	}()
-	return s.process(ctx, items, careful)
+	return s.process(ctx, items, m)
+}
+
+// apart goes through the conversations of a batch one by one, since somebody holds rows of
+// one of them: the others must not wait for as long as that lasts. Those that are held are
+// waited for at last.
+func (s *scribe) apart(ctx context.Context, items []*item, cause error) error {
+	s.r.log.Warn("rows are locked; the conversations of a batch are stored one by one", "partition", s.p.src.Place().Partition,
+		"records", len(items), "err", cause)
+	var order []im.ConversationID
+	of := make(map[im.ConversationID][]*item)
+	for _, it := range items {
+		c := it.task.Conversation
+		if of[c] == nil {
+			order = append(order, c)
+		}
+		of[c] = append(of[c], it)
+	}
+	var last []im.ConversationID
+	for _, c := range order {
+		err := s.guarded(ctx, of[c], brisk)
+		if err == nil {
+			continue
+		}
+		if s.forget(of[c]); ends(ctx, err) {
+			return err
+		}
+		last = append(last, c)
+	}
+	for _, c := range last {
+		if err := s.attempt(ctx, of[c], true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ends says that an assignment is over, rather than that something failed.
+func ends(ctx context.Context, err error) bool {
+	var ended *endedError
+	return ctx.Err() != nil || errors.As(err, &ended)
 }
 
 // forget drops what the strand remembers of the batch's conversations: after an error

@@ -56,7 +56,9 @@ func classifyMySQL(my *mysql.MySQLError, err error) error {
 	case 1048, 1264, 1265, 1292, 1300, 1364, 1366, 1367, 1406, 1690, 3140, 3141, 3819, 4025, // null, range, charset, length, JSON, check
 		1118, 1153, 1301: // row or packet too large
 		return fmt.Errorf("%w: %w", im.ErrUnstorable, err)
-	case 1205, 1213, 1020, 1412, 1614, 1637, 3572, // locks, concurrent change
+	case 1205, 3572: // waited for a lock, or did not want to
+		return fmt.Errorf("%w: %w: %w", im.ErrStore, im.ErrLocked, err)
+	case 1213, 1020, 1412, 1614, 1637, // locks, concurrent change
 		1040, 1041, 1037, 1038, 1135, 1203, 1226, 1206, // too many, out of memory
 		1021, 1030, 1114, 1016, 1017, 1180, 1194, 1195, 1877, // disk, engine
 		1290, 1792, 1836, 3100, // read-only

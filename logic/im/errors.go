@@ -27,6 +27,7 @@ var (
 	ErrTooLarge         = errors.New("too large")
 	ErrUnsupported      = errors.New("unsupported")       // unknown command, media type or protocol
 	ErrStore            = errors.New("store unavailable") // MySQL is away
+	ErrLocked           = errors.New("rows locked")       // by another transaction, for as long as one waits; an ErrStore as well
 	ErrCache            = errors.New("cache unavailable") // Redis is away and the load is too high to do without
 	ErrQueue            = errors.New("queue unavailable") // Kafka is away; never handed over
 	ErrUnknownOutcome   = errors.New("outcome unknown")   // handed over, not confirmed

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/logic/im/joint"
 )
 
 // Each of the four calls that every batch makes is shared by the strands of a process.
@@ -20,20 +21,20 @@ const (
 // one up must not hold up the others.
 type jointInserts struct {
 	archive Archive
-	inserts *joint[[]im.Message, struct{}]
+	inserts *joint.Call[[]im.Message, struct{}]
 }
 
 func joinInserts(a Archive, cfg *Config) *jointInserts {
-	return &jointInserts{archive: a, inserts: &joint[[]im.Message, struct{}]{
-		flights: jointFlights, room: jointRows, timeout: cfg.StoreTimeout,
-		weigh: func(rows []im.Message) int { return len(rows) },
-		join:  func(all [][]im.Message) []im.Message { return slices.Concat(all...) },
-		call: func(ctx context.Context, rows []im.Message) (struct{}, error) {
+	return &jointInserts{archive: a, inserts: &joint.Call[[]im.Message, struct{}]{
+		Flights: jointFlights, Room: jointRows, Timeout: cfg.StoreTimeout,
+		Weigh: func(rows []im.Message) int { return len(rows) },
+		Join:  func(all [][]im.Message) []im.Message { return slices.Concat(all...) },
+		Make: func(ctx context.Context, rows []im.Message) (struct{}, error) {
 			return struct{}{}, a.InsertMessages(ctx, rows)
 		},
 		// All or nothing was written; which row it was is for its strand to find out. Where
 		// that is not known, each of them looks.
-		alone: func(err error) bool { return !away(err) },
+		Alone: func(err error) bool { return !away(err) },
 	}}
 }
 
@@ -45,20 +46,20 @@ func (a *jointInserts) InsertMessages(ctx context.Context, rows []im.Message) er
 	}) {
 		return a.archive.InsertMessages(ctx, rows)
 	}
-	_, err := a.inserts.do(ctx, rows)
+	_, err := a.inserts.Do(ctx, rows)
 	return err
 }
 
 // jointProjector raises what several strands raise in one round trip.
 type jointProjector struct {
-	raises *joint[im.Projection, struct{}]
+	raises *joint.Call[im.Projection, struct{}]
 }
 
 func joinProjector(p Projector, cfg *Config) *jointProjector {
-	return &jointProjector{&joint[im.Projection, struct{}]{
-		flights: jointFlights, room: jointUsers, timeout: cfg.CacheTimeout,
-		weigh: func(p im.Projection) int { return len(p.Users) + len(p.Ends) },
-		join: func(all []im.Projection) (one im.Projection) {
+	return &jointProjector{&joint.Call[im.Projection, struct{}]{
+		Flights: jointFlights, Room: jointUsers, Timeout: cfg.CacheTimeout,
+		Weigh: func(p im.Projection) int { return len(p.Users) + len(p.Ends) },
+		Join: func(all []im.Projection) (one im.Projection) {
 			for _, p := range all {
 				one.Users = append(one.Users, p.Users...)
 				one.Ends = append(one.Ends, p.Ends...)
@@ -67,54 +68,54 @@ func joinProjector(p Projector, cfg *Config) *jointProjector {
 			}
 			return one
 		},
-		call: func(ctx context.Context, one im.Projection) (struct{}, error) { return struct{}{}, p.Project(ctx, one) },
+		Make: func(ctx context.Context, one im.Projection) (struct{}, error) { return struct{}{}, p.Project(ctx, one) },
 	}}
 }
 
 func (p *jointProjector) Project(ctx context.Context, one im.Projection) error {
-	_, err := p.raises.do(ctx, one)
+	_, err := p.raises.Do(ctx, one)
 	return err
 }
 
 // jointSessions asks where the users of several strands are in one round trip. They share
 // the answer and only read it.
 type jointSessions struct {
-	asks *joint[[]im.UserID, map[im.UserID][]im.SessionRef]
+	asks *joint.Call[[]im.UserID, map[im.UserID][]im.SessionRef]
 }
 
 func joinSessions(s Sessions, cfg *Config) *jointSessions {
-	return &jointSessions{&joint[[]im.UserID, map[im.UserID][]im.SessionRef]{
-		flights: jointFlights, room: jointUsers, timeout: cfg.CacheTimeout,
-		weigh: func(users []im.UserID) int { return len(users) },
-		join: func(all [][]im.UserID) []im.UserID {
+	return &jointSessions{&joint.Call[[]im.UserID, map[im.UserID][]im.SessionRef]{
+		Flights: jointFlights, Room: jointUsers, Timeout: cfg.CacheTimeout,
+		Weigh: func(users []im.UserID) int { return len(users) },
+		Join: func(all [][]im.UserID) []im.UserID {
 			users := slices.Concat(all...)
 			slices.Sort(users)
 			return slices.Compact(users)
 		},
-		call: s.Sessions,
+		Make: s.Sessions,
 	}}
 }
 
 func (s *jointSessions) Sessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error) {
-	return s.asks.do(ctx, users)
+	return s.asks.Do(ctx, users)
 }
 
 // jointBus publishes what several strands have for one node in one message. A strand
 // publishes its next after this one, so its order stands.
 type jointBus struct {
-	sends *joint[map[im.NodeID][]byte, struct{}]
+	sends *joint.Call[map[im.NodeID][]byte, struct{}]
 }
 
 func joinBus(b Bus, cfg *Config) *jointBus {
-	return &jointBus{&joint[map[im.NodeID][]byte, struct{}]{
-		flights: jointFlights, room: publishBytes, timeout: cfg.CacheTimeout,
-		weigh: func(nodes map[im.NodeID][]byte) (n int) {
+	return &jointBus{&joint.Call[map[im.NodeID][]byte, struct{}]{
+		Flights: jointFlights, Room: publishBytes, Timeout: cfg.CacheTimeout,
+		Weigh: func(nodes map[im.NodeID][]byte) (n int) {
 			for _, share := range nodes {
 				n += len(share)
 			}
 			return n
 		},
-		join: func(all []map[im.NodeID][]byte) map[im.NodeID][]byte {
+		Join: func(all []map[im.NodeID][]byte) map[im.NodeID][]byte {
 			one := make(map[im.NodeID][]byte)
 			for _, nodes := range all {
 				for node, share := range nodes {
@@ -123,13 +124,13 @@ func joinBus(b Bus, cfg *Config) *jointBus {
 			}
 			return one
 		},
-		call: func(ctx context.Context, one map[im.NodeID][]byte) (struct{}, error) {
+		Make: func(ctx context.Context, one map[im.NodeID][]byte) (struct{}, error) {
 			return struct{}{}, b.Publish(ctx, one)
 		},
 	}}
 }
 
 func (b *jointBus) Publish(ctx context.Context, nodes map[im.NodeID][]byte) error {
-	_, err := b.sends.do(ctx, nodes)
+	_, err := b.sends.Do(ctx, nodes)
 	return err
 }

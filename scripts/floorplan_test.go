@@ -15,18 +15,19 @@ const module = "github.com/curlew-im/curlew"
 // allowed lists the arrows between the floors; whatever is not here is a wall. main
 // and the scripts may see everything.
 var allowed = map[string][]string{
-	"logic/im":     {},
-	"api/protocol": {"logic/im"},
-	"connector":    {"logic/im", "api/protocol"},
-	"logic":        {"logic/im", "api/protocol"},
-	"jobs/queue":   {"logic/im", "api/protocol"},
-	"jobs":         {"logic/im", "api/protocol", "jobs/queue"},
-	"storage":      {"logic/im", "api/protocol"},
-	"api":          {"logic/im", "api/protocol", "logic", "api/web"},
-	"api/admin":    {"logic/im", "api/protocol"},
-	"api/web":      {},
-	"client":       {"logic/im", "api/protocol"},
-	"configs":      {"connector", "logic", "jobs", "jobs/queue", "storage", "api", "api/admin"},
+	"logic/im":       {},
+	"logic/im/joint": {},
+	"api/protocol":   {"logic/im"},
+	"connector":      {"logic/im", "api/protocol"},
+	"logic":          {"logic/im", "api/protocol"},
+	"jobs/queue":     {"logic/im", "api/protocol"},
+	"jobs":           {"logic/im", "logic/im/joint", "api/protocol", "jobs/queue"},
+	"storage":        {"logic/im", "logic/im/joint", "api/protocol"},
+	"api":            {"logic/im", "api/protocol", "logic", "api/web"},
+	"api/admin":      {"logic/im", "api/protocol"},
+	"api/web":        {},
+	"client":         {"logic/im", "api/protocol"},
+	"configs":        {"connector", "logic", "jobs", "jobs/queue", "storage", "api", "api/admin"},
 }
 
 func TestFloorplan_ArrowsAreThoseDrawn(t *testing.T) {

@@ -1,4 +1,4 @@
-package jobs
+package joint
 
 import (
 	"context"
@@ -40,21 +40,21 @@ func (c *calls) call(ctx context.Context, in []int) (int, error) {
 	return len(in), nil
 }
 
-func (c *calls) joint(flights, room int) *joint[[]int, int] {
-	return &joint[[]int, int]{
-		flights: flights, room: room, timeout: time.Second,
-		weigh: func(in []int) int { return len(in) }, join: func(all [][]int) []int { return slices.Concat(all...) }, call: c.call,
+func (c *calls) joint(flights, room int) *Call[[]int, int] {
+	return &Call[[]int, int]{
+		Flights: flights, Room: room, Timeout: time.Second,
+		Weigh: func(in []int) int { return len(in) }, Join: func(all [][]int) []int { return slices.Concat(all...) }, Make: c.call,
 	}
 }
 
-func TestJoint_WhatIsAskedMeanwhileLeavesTogether(t *testing.T) {
+func TestCall_WhatIsAskedMeanwhileLeavesTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &calls{gate: make(chan struct{})}
 		j := c.joint(1, 4)
 		var asked sync.WaitGroup
 		ask := func(in ...int) {
 			asked.Go(func() {
-				if _, err := j.do(t.Context(), in); err != nil {
+				if _, err := j.Do(t.Context(), in); err != nil {
 					t.Error(err)
 				}
 			})
@@ -79,13 +79,13 @@ func TestJoint_WhatIsAskedMeanwhileLeavesTogether(t *testing.T) {
 	})
 }
 
-func TestJoint_SeveralFlightsAtOnce(t *testing.T) {
+func TestCall_SeveralFlightsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &calls{gate: make(chan struct{})}
 		j := c.joint(2, 100)
 		var asked sync.WaitGroup
 		for i := range 6 {
-			asked.Go(func() { _, _ = j.do(t.Context(), []int{i}) })
+			asked.Go(func() { _, _ = j.Do(t.Context(), []int{i}) })
 			synctest.Wait()
 		}
 		if got := fmt.Sprint(c.given); got != "[[0] [1]]" {
@@ -101,7 +101,7 @@ func TestJoint_SeveralFlightsAtOnce(t *testing.T) {
 
 // One that cannot be done must not keep back those that it shared a call with; where
 // nobody knows what was done, nobody is told that it was.
-func TestJoint_AnErrorIsOnlyTheirsWhoseFaultItMayBe(t *testing.T) {
+func TestCall_AnErrorIsOnlyTheirsWhoseFaultItMayBe(t *testing.T) {
 	bad, lost := errors.New("bad"), errors.New("lost")
 	for _, fault := range []error{bad, lost} {
 		synctest.Test(t, func(t *testing.T) {
@@ -112,11 +112,11 @@ func TestJoint_AnErrorIsOnlyTheirsWhoseFaultItMayBe(t *testing.T) {
 				return nil
 			}}
 			j := c.joint(1, 100)
-			j.alone = func(err error) bool { return errors.Is(err, bad) }
+			j.Alone = func(err error) bool { return errors.Is(err, bad) }
 			errs := make([]error, 5)
 			var asked sync.WaitGroup
 			for i := range errs {
-				asked.Go(func() { _, errs[i] = j.do(t.Context(), []int{i}) })
+				asked.Go(func() { _, errs[i] = j.Do(t.Context(), []int{i}) })
 				synctest.Wait()
 			}
 			close(c.gate)
@@ -130,7 +130,7 @@ func TestJoint_AnErrorIsOnlyTheirsWhoseFaultItMayBe(t *testing.T) {
 	}
 }
 
-func TestJoint_WhoNoLongerWaitsIsLeftOutAndDoesNotHoldTheOthers(t *testing.T) {
+func TestCall_WhoNoLongerWaitsIsLeftOutAndDoesNotHoldTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &calls{gate: make(chan struct{})}
 		j := c.joint(1, 100)
@@ -142,7 +142,7 @@ func TestJoint_WhoNoLongerWaitsIsLeftOutAndDoesNotHoldTheOthers(t *testing.T) {
 				if i == 0 || i == 2 { // one is on its way, one waits
 					under = ctx
 				}
-				if _, err := j.do(under, []int{i}); (err != nil) != (under == ctx) {
+				if _, err := j.Do(under, []int{i}); (err != nil) != (under == ctx) {
 					t.Errorf("%d: %v", i, err)
 				}
 			})
@@ -159,7 +159,7 @@ func TestJoint_WhoNoLongerWaitsIsLeftOutAndDoesNotHoldTheOthers(t *testing.T) {
 	})
 }
 
-func TestJoint_APanicIsAnErrorOfWhoseFaultItMayBe(t *testing.T) {
+func TestCall_APanicIsAnErrorOfWhoseFaultItMayBe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &calls{gate: make(chan struct{}), fail: func(in []int) error {
 			if slices.Contains(in, 2) {
@@ -168,11 +168,11 @@ func TestJoint_APanicIsAnErrorOfWhoseFaultItMayBe(t *testing.T) {
 			return nil
 		}}
 		j := c.joint(1, 100)
-		j.alone = func(error) bool { return true }
+		j.Alone = func(error) bool { return true }
 		var asked sync.WaitGroup
 		for i := range 4 {
 			asked.Go(func() {
-				if _, err := j.do(t.Context(), []int{i}); (err != nil) != (i == 2) {
+				if _, err := j.Do(t.Context(), []int{i}); (err != nil) != (i == 2) {
 					t.Errorf("%d: %v", i, err)
 				}
 			})
@@ -183,10 +183,10 @@ func TestJoint_APanicIsAnErrorOfWhoseFaultItMayBe(t *testing.T) {
 	})
 }
 
-func TestJoint_ACallHasADeadline(t *testing.T) {
+func TestCall_ACallHasADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &calls{gate: make(chan struct{})} // never let go on
-		if _, err := c.joint(1, 100).do(t.Context(), []int{1}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.joint(1, 100).Do(t.Context(), []int{1}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 	})

@@ -174,23 +174,63 @@ func (db *DB) Devices(ctx context.Context, u im.UserID) (devices []im.Device, er
 		" ORDER BY seen_at DESC, device LIMIT ?", u, maxDevices)
 }
 
-// AuthState is the zero value for an unknown user: not active, no device.
-func (db *DB) AuthState(ctx context.Context, u im.UserID, d im.DeviceID) (s im.AuthState, err error) {
+// AuthState is the zero value for an unknown user: not active, no device. Who connects
+// asks for it, so that those who come together are answered together.
+func (db *DB) AuthState(ctx context.Context, u im.UserID, d im.DeviceID) (im.AuthState, error) {
+	k := deviceKey{u, d}
+	found, err := db.authStates.Do(ctx, []deviceKey{k})
+	return found[k], err
+}
+
+// deviceKey is one device of one user.
+type deviceKey struct {
+	user   im.UserID
+	device im.DeviceID
+}
+
+func (db *DB) readAuthStates(ctx context.Context, keys []deviceKey) (found map[deviceKey]im.AuthState, err error) {
 	ctx, done := db.begin(ctx, "auth_state")
 	defer done(&err)
-	return authState(ctx, db.r, u, d)
+	return authStates(ctx, db.r, keys)
 }
 
 func authState(ctx context.Context, q querier, u im.UserID, d im.DeviceID) (im.AuthState, error) {
-	found, err := queryAll(ctx, q, func(rows *sql.Rows) (s im.AuthState, err error) {
-		var state int
-		err = rows.Scan(&s.TokenVersion, &state, &s.DeviceVersion, &s.DeviceKnown)
-		s.Active = state == userActive
-		return s, err
-	}, "SELECT u.token_version, u.state, COALESCE(d.device_version, 0), d.device IS NOT NULL AND d.revoked_at = 0"+
-		" FROM users u LEFT JOIN devices d ON d.user_id = u.id AND d.device = ? WHERE u.id = ?", d, u)
-	if err != nil || len(found) == 0 {
-		return im.AuthState{}, err
+	k := deviceKey{u, d}
+	found, err := authStates(ctx, q, []deviceKey{k})
+	return found[k], err
+}
+
+// authStates leaves unknown users out.
+func authStates(ctx context.Context, q querier, keys []deviceKey) (map[deviceKey]im.AuthState, error) {
+	args := make([]any, 2*len(keys))
+	for i, k := range keys {
+		args[i], args[len(keys)+i] = k.device, k.user
 	}
-	return found[0], nil
+	users := make(map[im.UserID]im.AuthState, len(keys))
+	devices := make(map[deviceKey]im.AuthState, len(keys))
+	err := queryEach(ctx, q, func(rows *sql.Rows) error {
+		var k deviceKey
+		var s im.AuthState
+		var state int
+		if err := rows.Scan(&k.user, &s.TokenVersion, &state, &k.device, &s.DeviceVersion, &s.DeviceKnown); err != nil {
+			return err
+		}
+		s.Active = state == userActive
+		users[k.user] = im.AuthState{TokenVersion: s.TokenVersion, Active: s.Active}
+		devices[k] = s
+		return nil
+	}, "SELECT u.id, u.token_version, u.state, COALESCE(d.device, ''), COALESCE(d.device_version, 0), d.device IS NOT NULL AND d.revoked_at = 0"+
+		" FROM users u LEFT JOIN devices d ON d.user_id = u.id AND d.device IN "+in(len(keys))+" WHERE u.id IN "+in(len(keys)), args...)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[deviceKey]im.AuthState, len(keys))
+	for _, k := range keys {
+		if s, known := devices[k]; known {
+			found[k] = s
+		} else if s, known := users[k.user]; known {
+			found[k] = s
+		}
+	}
+	return found, nil
 }

@@ -22,6 +22,7 @@ func TestDevices(t *testing.T) {
 		"RevokeDevice_RaisesTheVersionOnce":                  testRevokeDevice,
 		"SaveLogin_ByAPasswordThatWasReplacedIsRefused":      testSaveLoginPassword,
 		"AuthState_UnknownUserIsNotActive":                   testAuthStateUnknown,
+		"AuthState_ThoseWhoAskTogetherGetTheirOwn":           testAuthStateTogether,
 	})
 }
 
@@ -279,6 +280,41 @@ func testRevokeDevice(t *testing.T, db *DB) {
 	if _, _, err := db.RotateRefresh(t.Context(), l.RefreshHash, token(), im.MaxID); !errors.Is(err, im.ErrUnauthenticated) {
 		t.Errorf("refresh token after revocation: %v", err)
 	}
+}
+
+// Who connects at the same time is answered together, each with their own.
+func testAuthStateTogether(t *testing.T, db *DB) {
+	type asked struct {
+		user   im.UserID
+		device im.DeviceID
+		want   im.AuthState
+	}
+	var all []asked
+	for i := range 20 {
+		u := newUser(t, db)
+		for d := range i % 3 {
+			l := login(u, im.DeviceID(fmt.Sprintf("d%03d", d)))
+			s, err := db.SaveLogin(t.Context(), l)
+			must(t, err)
+			all = append(all, asked{u, l.Device, s})
+		}
+		all = append(all, asked{u, "another", im.AuthState{Active: true}}, asked{u + 1<<40, "phone", im.AuthState{}})
+	}
+	var group sync.WaitGroup
+	for range 5 {
+		for _, a := range all {
+			group.Go(func() {
+				s, err := db.AuthState(t.Context(), a.user, a.device)
+				if a.device == "another" {
+					s.TokenVersion = 0
+				}
+				if err != nil || s != a.want {
+					t.Errorf("%d %s: %+v, %v, want %+v", a.user, a.device, s, err, a.want)
+				}
+			})
+		}
+	}
+	group.Wait()
 }
 
 func testAuthStateUnknown(t *testing.T, db *DB) {

@@ -23,7 +23,7 @@ const (
 
 // people is what profiles ask of MySQL; *DB has it.
 type people interface {
-	// ProfilesByID leaves unknown users out.
+	// ProfilesByID leaves unknown users out, and may hold others.
 	ProfilesByID(ctx context.Context, ids []im.UserID) (map[im.UserID]im.Profile, error)
 	// HandleID returns im.ErrNotFound.
 	HandleID(ctx context.Context, handle string) (im.UserID, error)
@@ -106,7 +106,11 @@ func (p *Profiles) fetch(ctx context.Context, users []im.UserID, out map[im.User
 		return fmt.Errorf("profiles of %d users: %w", len(unknown), err)
 	}
 	sets := make([]command, 0, len(found))
-	for u, pr := range found {
+	for _, u := range unknown {
+		pr, known := found[u]
+		if !known {
+			continue
+		}
 		out[u] = pr
 		p.keep(pr)
 		if raw, err := json.Marshal(pr); err == nil {

@@ -10,10 +10,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"modernc.org/sqlite"
+
+	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/logic/im/joint"
 )
 
 // DB is the record: users, groups, members, messages and what the engine must not
@@ -25,6 +29,31 @@ type DB struct {
 	w, r    *sql.DB // one pool for MySQL; a single writer and readers for SQLite
 	log     *slog.Logger
 	metrics dbMetrics
+
+	authStates *joint.Call[[]deviceKey, map[deviceKey]im.AuthState]
+	profiles   *joint.Call[[]im.UserID, map[im.UserID]im.Profile]
+}
+
+const (
+	jointFlights = 2   // so that one fills while another is on its way
+	jointKeys    = 256 // in one statement
+)
+
+// joinReads has those who connect at the same time share what they read of MySQL: a herd
+// of them would hold every connection with questions for one row each.
+func (db *DB) joinReads() {
+	db.authStates = &joint.Call[[]deviceKey, map[deviceKey]im.AuthState]{
+		Flights: jointFlights, Room: jointKeys, Timeout: db.cfg.QueryTimeout,
+		Weigh: func(keys []deviceKey) int { return len(keys) },
+		Join:  func(all [][]deviceKey) []deviceKey { return slices.Concat(all...) },
+		Make:  db.readAuthStates,
+	}
+	db.profiles = &joint.Call[[]im.UserID, map[im.UserID]im.Profile]{
+		Flights: jointFlights, Room: jointKeys, Timeout: db.cfg.QueryTimeout,
+		Weigh: func(ids []im.UserID) int { return len(ids) },
+		Join:  func(all [][]im.UserID) []im.UserID { return slices.Concat(all...) },
+		Make:  db.readProfiles,
+	}
 }
 
 // OpenDB makes ready to reach the database. MySQL is not asked for anything yet, so
@@ -36,6 +65,7 @@ func OpenDB(ctx context.Context, cfg DBConfig, log *slog.Logger) (*DB, error) {
 	}
 	cfg = cfg.withDefaults()
 	db := &DB{cfg: cfg, log: log, metrics: newDBMetrics()}
+	db.joinReads()
 	if cfg.Dialect == MySQL {
 		db.d = &mysqlDialect
 		pool, err := openMySQL(cfg.DSN, cfg.MaxOpen, log)

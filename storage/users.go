@@ -180,8 +180,13 @@ func (db *DB) HandleID(ctx context.Context, handle string) (u im.UserID, err err
 	return u, notFound(err)
 }
 
-// ProfilesByID leaves unknown users out of the result.
-func (db *DB) ProfilesByID(ctx context.Context, ids []im.UserID) (found map[im.UserID]im.Profile, err error) {
+// ProfilesByID leaves unknown users out of the result. It may hold others, whom somebody
+// else asked for at the same time, and must not be written.
+func (db *DB) ProfilesByID(ctx context.Context, ids []im.UserID) (map[im.UserID]im.Profile, error) {
+	return db.profiles.Do(ctx, ids)
+}
+
+func (db *DB) readProfiles(ctx context.Context, ids []im.UserID) (found map[im.UserID]im.Profile, err error) {
 	ctx, done := db.begin(ctx, "profiles_by_id")
 	defer done(&err)
 	found = make(map[im.UserID]im.Profile, len(ids))

@@ -67,6 +67,9 @@ func (c *Client) serve(ctx context.Context, cn *conn, heartbeat time.Duration) (
 		case <-later:
 			later = nil
 		}
+		if err = nil; later != nil { // it is asked for then, and not before: the server has named the time
+			continue
+		}
 		if err = catchUp(); err == nil {
 			later, attempt = nil, 0
 		}

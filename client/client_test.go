@@ -269,6 +269,33 @@ func TestServe_WhatCannotBePulledNowIsPulledLater(t *testing.T) {
 	}
 }
 
+// A server that says when to ask again is not asked at each heartbeat meanwhile: where
+// thousands come at once, that is what would keep it from ever answering.
+func TestServe_AsksNoSoonerThanTheServerSays(t *testing.T) {
+	wait := 300 * time.Millisecond // 15 heartbeats
+	var mu sync.Mutex
+	var asked []time.Time
+	synced := make(chan struct{})
+	socket := serveFake(t, func(_ link, r protocol.Request) (any, error) {
+		if r.Cmd != protocol.CmdSync {
+			return nil, nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if asked = append(asked, time.Now()); len(asked) == 1 {
+			return nil, &im.LimitError{Limit: "sync", RetryAfter: wait}
+		}
+		return nil, nil
+	})
+	start(t, Options{Socket: socket, OnSync: func(protocol.Synced) { close(synced) }})
+	soon(t, "a sync", synced)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(asked) != 2 || asked[1].Sub(asked[0]) < wait {
+		t.Errorf("asked %d times, at last %s after the first", len(asked), asked[len(asked)-1].Sub(asked[0]))
+	}
+}
+
 func TestSend_AnEndedTokenIsNotTheEndOfTheMessage(t *testing.T) {
 	var tokens sync.Map
 	socket := serveFake(t, func(l link, r protocol.Request) (any, error) {

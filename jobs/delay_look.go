@@ -12,8 +12,8 @@ const (
 	// that it knows of is due earlier: a message scheduled for less than that from now, or
 	// sent at once, is late by as much.
 	lookEvery = 500 * time.Millisecond
-	// lookRows bounds what one look takes: 400 a second of each partition, where more than
-	// that is due.
+	// lookRows bounds what one look takes; where as many are due the next follows at once,
+	// while fewer than firesInHand are on their way.
 	lookRows = 200
 	// queuedFor is how long a row may be in queue before it is told again: the log has a
 	// record of it, unless that was lost.
@@ -61,7 +61,7 @@ func (l *looker) run(ctx context.Context) {
 				l.d.r.log.Warn("look for what is due", "partition", l.partition, "err", err)
 			}
 			l.failed++
-			wait = min(lookEvery<<min(l.failed, 2), 2*time.Second)
+			wait = lookEvery << min(l.failed, 2)
 		}
 		timer.Reset(wait)
 	}

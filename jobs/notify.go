@@ -136,7 +136,7 @@ func newNotifyMetrics(reg prometheus.Registerer) *notifyMetrics {
 			Name: "curlew_jobs_notifications_total", Help: "Notifications to devices that are not connected, by what became of them: sent, online, gone, retried, refused, given_up.",
 		}, []string{"result"}),
 		letters: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "curlew_jobs_dead_letters_total", Help: "Dead letters by what was done: parked (what the lane retry gave up), replayed, discarded.",
+			Name: "curlew_jobs_dead_letters_total", Help: "Dead letters by what was done: parked (what the lanes delay, retry and dead gave up or could not read), replayed, discarded.",
 		}, []string{"deed"}),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "curlew_jobs_notify_seconds", Help: "Calls of the provider of notifications, by result: ok, refused, failed, busy (not made).",

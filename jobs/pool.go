@@ -229,13 +229,5 @@ func (p *Pool) backoff(ctx context.Context, op string, try int, cause error) err
 	if try == 0 || pause == set.BackoffMax {
 		p.log.Warn("a store is away; waiting", "op", op, "attempt", try+1, "err", cause)
 	}
-	pause = pause/2 + rand.N(pause/2+1)
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return sleep(ctx, pause/2+rand.N(pause/2+1))
 }

@@ -19,8 +19,8 @@ func (w *scribes) newWorker(p *partition) worker { return newScribe(p) }
 func (w *scribes) attend(context.Context, *partition) {}
 
 func (w *scribes) accepts(t *im.Task) error {
-	if lane := t.Lane(); lane != im.LaneRealtime {
-		return fmt.Errorf("%w: a task of lane %s", im.ErrUnstorable, lane)
+	if err := belongs(t, im.LaneRealtime); err != nil {
+		return err
 	}
 	return storable(t)
 }

@@ -32,6 +32,7 @@ type cluster struct {
 	third  *process // a worker beside the two, while F20 runs
 	// packets are taken out of the network by it; nil: until F21n has run.
 	packets *packets
+	clocks  *clocks  // that processes have of their own, while F26 runs
 	herd    *members // while F29 runs
 	hot     *hot     // while F30 runs
 	herds   int      // how many are in the herd

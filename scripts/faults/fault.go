@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -26,6 +27,8 @@ type fault struct {
 	linked bool
 	// filtered says that it needs cluster.packets.
 	filtered bool
+	// clocked says that it needs cluster.clocks: its engine is another build.
+	clocked bool
 	// able says why it cannot be injected on this machine; nil: it can anywhere.
 	able func() error
 	// pushes says that nothing is injected by which a push may be lost.
@@ -36,7 +39,7 @@ type fault struct {
 }
 
 // order of the runs. Each subject adds its faults in a file of its own.
-var faults = [][]fault{control, crashes, during, redisFaults, failoverFaults, mysqlFaults, recordFaults, kafkaFaults, logFaults, dueFaults, linkFaults, packetFaults, openFaults, herdFaults, hotFaults, everything}
+var faults = [][]fault{control, crashes, during, redisFaults, failoverFaults, mysqlFaults, recordFaults, kafkaFaults, logFaults, dueFaults, linkFaults, packetFaults, clockFaults, openFaults, herdFaults, hotFaults, everything}
 
 // control is the run without a fault: what fails there fails by itself.
 var control = []fault{{
@@ -78,7 +81,7 @@ type plan struct {
 const recovering = 2 * time.Minute
 
 // trial runs one fault on a cluster that is whole, and leaves it whole.
-func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
+func trial(ctx context.Context, c *cluster, f fault, p plan) (res *result, err error) {
 	run := f.name + "-" + random()[:6]
 	if f.linked {
 		if err := c.linked(ctx); err != nil {
@@ -89,6 +92,13 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 		if err := c.filtered(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if f.clocked {
+		back, broken := c.clocked(ctx)
+		if broken != nil {
+			return nil, broken
+		}
+		defer func() { err = errors.Join(err, back(ctx)) }()
 	}
 	c.taken()
 	before := c.fences(ctx)
@@ -108,7 +118,7 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (*result, error) {
 	defer busy.Wait()
 	defer stop()
 
-	res := &result{fault: f.name}
+	res = &result{fault: f.name}
 	if err := l.recovered(ctx, 1); err != nil {
 		return nil, fmt.Errorf("nothing was broken yet: %w", err)
 	}

@@ -46,7 +46,7 @@ func killDue(ctx context.Context, c *cluster) (func(context.Context) error, erro
 		return nil, err
 	}
 	first := time.Now().Add(scheduledAhead)
-	if err := a.schedule(ctx, first); err != nil {
+	if err := a.schedule(ctx, first, scheduledOnce, scheduledOver); err != nil {
 		return nil, fmt.Errorf("schedule: %w", err)
 	}
 	c.tally.broke(time.Now().Before(first), "scheduling took until %s after the first was due", time.Since(first))
@@ -97,11 +97,11 @@ func newAgenda(ctx context.Context, c *cluster) (*agenda, error) {
 
 // schedule asks for each message until it is taken: what is away is still healing from
 // before.
-func (a *agenda) schedule(ctx context.Context, first time.Time) error {
-	all := make([]int, scheduledOnce)
+func (a *agenda) schedule(ctx context.Context, first time.Time, n int, over time.Duration) error {
+	all := make([]int, n)
 	for i := range all {
 		all[i] = i
-		a.due = append(a.due, first.Add(time.Duration(i)*scheduledOver/scheduledOnce).UnixMilli())
+		a.due = append(a.due, first.Add(time.Duration(i)*over/time.Duration(n)).UnixMilli())
 	}
 	return parallel(ctx, all, func(i int) error {
 		return insistently(ctx, func() error {
@@ -176,7 +176,7 @@ func (a *agenda) read(ctx context.Context) (all []im.Message, err error) {
 			after = all[len(all)-1].Seq
 		}
 		if err := insistently(ctx, func() error {
-			page, err := a.authors[0].History(ctx, protocol.History{ConversationID: a.conv, AfterSeq: &after, Limit: 100})
+			page, err := a.after(ctx, after)
 			if err == nil {
 				all, more = append(all, page.Items...), page.HasMore
 			}
@@ -186,6 +186,11 @@ func (a *agenda) read(ctx context.Context) (all []im.Message, err error) {
 		}
 	}
 	return all, nil
+}
+
+// after is a page of the history.
+func (a *agenda) after(ctx context.Context, seq im.Seq) (protocol.Page, error) {
+	return a.authors[0].History(ctx, protocol.History{ConversationID: a.conv, AfterSeq: &seq, Limit: 100})
 }
 
 // unchanged looks once more at the end of the run: nothing may have come after the mark.

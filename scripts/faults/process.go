@@ -41,6 +41,7 @@ func (p *process) start() error {
 		args = append(args, "--set", "logic.grpc.listen="+p.listen)
 	}
 	cmd := p.c.command(p.role, args...)
+	cmd.Env = append(cmd.Env, p.c.clocks.environment(p)...)
 	cmd.Stderr = p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us: we end it
 	if f := p.c.packets; f != nil {

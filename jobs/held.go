@@ -10,7 +10,7 @@ import (
 type heldItems []*item
 
 func (h heldItems) Len() int           { return len(h) }
-func (h heldItems) Less(i, j int) bool { return h[i].notBefore < h[j].notBefore }
+func (h heldItems) Less(i, j int) bool { return h[i].notBefore.Before(h[j].notBefore) }
 func (h heldItems) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 func (h *heldItems) Push(x any)        { *h = append(*h, x.(*item)) }
 func (h *heldItems) Pop() any {
@@ -22,7 +22,7 @@ func (h *heldItems) Pop() any {
 }
 
 // hold keeps a record until its time. p.mu is held.
-func (p *partition) hold(it *item, now int64) {
+func (p *partition) hold(it *item, now time.Time) {
 	heap.Push(&p.held, it)
 	if p.held[0] == it {
 		p.wakeHeld(now)
@@ -30,8 +30,8 @@ func (p *partition) hold(it *item, now int64) {
 }
 
 // wakeHeld sets the timer for the first record that is held. p.mu is held.
-func (p *partition) wakeHeld(now int64) {
-	wait := time.Duration(max(p.held[0].notBefore-now, 0)) * time.Millisecond
+func (p *partition) wakeHeld(now time.Time) {
+	wait := max(p.held[0].notBefore.Sub(now), 0)
 	if p.release == nil {
 		p.release = time.AfterFunc(wait, p.unhold)
 		return
@@ -42,17 +42,17 @@ func (p *partition) wakeHeld(now int64) {
 // unhold gives the records whose time has come to their strands. What is held when the
 // taking ends is left to the next owner, like all that is not finished.
 func (p *partition) unhold() {
-	now := time.Now().UnixMilli()
+	now := time.Now()
 	var due []*item
 	p.mu.Lock()
-	for len(p.held) > 0 && p.held[0].notBefore <= now && !p.over {
+	for len(p.held) > 0 && !p.held[0].notBefore.After(now) && !p.over {
 		due = append(due, heap.Pop(&p.held).(*item))
 	}
 	if len(p.held) > 0 && !p.over {
 		p.wakeHeld(now)
 	}
 	if len(due) > 0 && len(p.held)+len(due) == p.records {
-		p.progress = time.Now() // nothing was in hand until now
+		p.progress = now // nothing was in hand until now
 	}
 	line := p.place(due, now)
 	p.mu.Unlock()

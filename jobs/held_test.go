@@ -13,11 +13,35 @@ func wake(at time.Time, n int) im.Task {
 	return im.Task{Conversation: "d1-2", Notify: &im.NotifyTask{NotBefore: at.UnixMilli(), Seq: im.Seq(n)}}
 }
 
+// holdingConfig holds for longer than a test lasts.
+func holdingConfig() Config {
+	cfg := quickConfig()
+	cfg.Realtime.BackoffMax = 2 * time.Hour
+	return cfg
+}
+
+// A worker an hour ahead gives a time an hour away: nothing waits longer than a pause does.
+func TestPartition_HoldsNothingLongerThanAPause(t *testing.T) {
+	w, h := newWorld(1), &handled{}
+	r := newTestRunner(t, quickConfig(), w, nil)
+	r.work = h
+	l := newLogbook(w, 0)
+	l.append(wake(time.Now().Add(time.Hour), 1))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- live(ctx, r, l.join()) }()
+	h.eventually(t, w, "[[0]]")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // What is held is in nobody's way, is done when its time has come, and is left to the next
 // owner, with all behind it, when that does not come.
 func TestPartition_HoldsRecordsUntilTheirTime(t *testing.T) {
 	w, h := newWorld(1), &handled{}
-	r := newTestRunner(t, quickConfig(), w, nil)
+	r := newTestRunner(t, holdingConfig(), w, nil)
 	r.work = h
 	l := newLogbook(w, 0)
 	now := time.Now()
@@ -46,7 +70,7 @@ func TestPartition_HoldsRecordsUntilTheirTime(t *testing.T) {
 // there was nothing else has its whole time to be done in.
 func TestPartition_IsNotStalledByWhatItHolds(t *testing.T) {
 	w := newWorld(1)
-	r := newTestRunner(t, quickConfig(), w, nil)
+	r := newTestRunner(t, holdingConfig(), w, nil)
 	r.work = &handled{}
 	p := &partition{r: r, src: newLogbook(w, 0).join(), dirty: make(chan struct{}, 1)}
 	p.changed.L = &p.mu

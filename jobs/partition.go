@@ -153,13 +153,16 @@ func (p *partition) hand(records []queue.Record) {
 	for i, rec := range records {
 		items[i] = newItem(rec, p.r.work)
 	}
-	now := time.Now().UnixMilli()
+	now, set := time.Now(), p.r.set()
+	for _, it := range items {
+		it.await(now, set.BackoffMax)
+	}
 	p.mu.Lock()
 	if p.water == nil {
-		p.water = queue.NewWatermark(records[0].Offset, p.r.set().WindowRecords)
+		p.water = queue.NewWatermark(records[0].Offset, set.WindowRecords)
 	}
 	if p.records == len(p.held) {
-		p.progress = time.Now() // nothing was in hand until now
+		p.progress = now // nothing was in hand until now
 	}
 	for _, it := range items {
 		p.water.Take(it.record.Offset)
@@ -176,10 +179,10 @@ func (p *partition) hand(records []queue.Record) {
 
 // place queues items in their strands, or holds them, and returns the strands that are to
 // be lined up. p.mu is held.
-func (p *partition) place(items []*item, now int64) (line []*strand) {
+func (p *partition) place(items []*item, now time.Time) (line []*strand) {
 	set := p.r.set()
 	for _, it := range items {
-		if it.notBefore > now {
+		if it.notBefore.After(now) {
 			p.hold(it, now)
 			continue
 		}

@@ -11,9 +11,9 @@ import (
 type item struct {
 	record    queue.Record
 	task      im.Task
-	poison    error // not nil: the record is no task, or one that can never be done
-	notBefore int64 // Unix ms: held until then
-	kept      bool  // its end comes after its batch's
+	poison    error     // not nil: the record is no task, or one that can never be done
+	notBefore time.Time // held until then, however clocks step meanwhile; zero: not held
+	kept      bool      // its end comes after its batch's
 }
 
 // age is when a record was produced; unknown times count as now.
@@ -64,8 +64,13 @@ func newItem(rec queue.Record, work laneWork) *item {
 	if it.poison == nil {
 		it.poison = work.accepts(&it.task)
 	}
-	if n := it.task.Notify; n != nil {
-		it.notBefore = n.NotBefore
-	}
 	return it
+}
+
+// await sets until when a record is held: its time, which is of the clock of whoever
+// produced it, and most at most, or clocks that differ would hold it for as long as they do.
+func (it *item) await(now time.Time, most time.Duration) {
+	if n := it.task.Notify; n != nil {
+		it.notBefore = now.Add(min(time.UnixMilli(n.NotBefore).Sub(now), most))
+	}
 }

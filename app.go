@@ -199,10 +199,19 @@ func (a *App) openDB(ctx context.Context) (err error) {
 // awaitTopics waits for brokers that are away; topics that are missing or of another
 // size are an error at once.
 func (a *App) awaitTopics(ctx context.Context) error {
-	if err := a.await(ctx, "kafka", a.cluster.Ping); err != nil {
-		return err
-	}
-	return a.cluster.Prepare(ctx)
+	var wrong error
+	err := a.await(ctx, "kafka", func(ctx context.Context) error {
+		if err := a.cluster.Ping(ctx); err != nil {
+			return err
+		}
+		err := a.cluster.Prepare(ctx)
+		if queue.Away(err) { // it answers, and has not yet come up
+			return err
+		}
+		wrong = err
+		return nil
+	})
+	return errors.Join(err, wrong)
 }
 
 // await asks until what answers, so that the order in which machines start does not

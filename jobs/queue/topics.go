@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -110,6 +111,17 @@ func (c *Cluster) Prepare(ctx context.Context) error {
 		return c.Create(ctx)
 	}
 	return c.Check(ctx)
+}
+
+// Away says that an error is a broker that did not answer, or cannot yet, rather than
+// what it answered.
+func Away(err error) bool {
+	var code kafka.Error // which is a net.Error as well
+	if errors.As(err, &code) {
+		return code == kafka.RequestTimedOut || code == kafka.BrokerNotAvailable || code == kafka.NotController
+	}
+	var lost net.Error
+	return errors.As(err, &lost) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // Create makes the topics that are missing, then checks all: `curlew migrate` calls it.

@@ -86,11 +86,14 @@ func shorten(token string, end time.Time, keys string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
-	_, encoded, _ := strings.Cut(line, ":")
-	secret, err := base64.RawURLEncoding.DecodeString(strings.TrimSpace(encoded))
-	if err != nil {
-		return "", fmt.Errorf("signing key: %w", err)
+	var secret []byte
+	for line := range strings.Lines(string(b)) { // the first signs
+		if _, encoded, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && line[0] != '#' {
+			if secret, err = base64.RawURLEncoding.DecodeString(encoded); err != nil {
+				return "", fmt.Errorf("signing key: %w", err)
+			}
+			break
+		}
 	}
 	head, rest, _ := strings.Cut(token, ".")
 	payload, _, _ := strings.Cut(rest, ".")

@@ -60,7 +60,7 @@ func everywhere(step time.Duration) map[string][each]time.Duration {
 const (
 	dueOnce  = 100
 	dueOver  = 5 * time.Second
-	dueAhead = 10 * time.Second
+	dueAhead = 15 * time.Second
 )
 
 // between is how long clocks stay before they step again.

@@ -29,10 +29,10 @@ func (p *Producer) send(batches []*batch) (left []*batch) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 
-	start, written := time.Now(), p.c.written.Load()
+	start, written := time.Now(), p.c.written.now()
 	results, err := p.c.produce(ctx, p.topic, batches, time.Until(deadline))
 	p.c.m.produceTime.WithLabelValues(string(p.lane)).Observe(time.Since(start).Seconds())
-	silent := p.c.written.Load() == written
+	silent := err != nil && p.c.written.now() == written
 	p.c.m.batchRecords.WithLabelValues(string(p.lane)).Observe(float64(records))
 
 	for _, b := range batches {

@@ -29,7 +29,7 @@ type Cluster struct {
 	m         *metrics
 	transport *kafka.Transport
 	client    *kafka.Client
-	written   atomic.Int64 // writes to any connection of transport
+	written   writes // to any connection of transport
 	stops     stops
 	miscount  atomic.Pointer[string] // what Watch has found
 }
@@ -64,18 +64,6 @@ func (c *Cluster) newTransport() *kafka.Transport {
 		MetadataTTL:    2 * time.Second,
 		MetadataTopics: c.topics(),
 	}
-}
-
-// countedConn counts writes. The library does not say whether a request that failed was
-// on its way; where nothing at all was written meanwhile, it was not.
-type countedConn struct {
-	net.Conn
-	writes *atomic.Int64
-}
-
-func (c *countedConn) Write(b []byte) (int, error) {
-	c.writes.Add(1)
-	return c.Conn.Write(b)
 }
 
 // Close drops the pooled connections. Producers and consumers have ended before.

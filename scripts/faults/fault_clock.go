@@ -25,8 +25,8 @@ type jump struct {
 	// times is how often they step as far again, 0: once. Together it stays within what a
 	// token may be from the future.
 	times int
-	// again says that the first worker ends in good order and begins with its new clock:
-	// its node number is free then, and the times behind its last IDs come once more.
+	// again says that a worker ends in good order, which frees its node number, and begins
+	// with its new clock: the times of its last IDs come once more.
 	again bool
 }
 

@@ -239,17 +239,26 @@ func (b *bearer) refreshed(ctx context.Context, c *cluster, p *process, what str
 	return read(t.AccessToken, what)
 }
 
+// judgeAll asks the connectors one after the other: a session on one ends the device's
+// session on another.
 func (b *bearer) judgeAll(ctx context.Context, c *cluster, steps map[*process]time.Duration, about string, all ...bearing) error {
-	var asked []*process
-	asked = append(asked, c.of("api", "connector")...)
-	return parallel(ctx, asked, func(p *process) error {
+	judge := func(p *process) error {
 		for _, t := range all {
 			if err := t.judge(ctx, c, p, steps, about); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}
+	if err := parallel(ctx, c.of("api"), judge); err != nil {
+		return err
+	}
+	for _, p := range c.of("connector") {
+		if err := judge(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // judge waits until a process thinks of a token as it must.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -94,30 +93,15 @@ func buildClocks(ctx context.Context, root, dir string) (*clocks, error) {
 	if source, err = stepNow(source); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	replace := make(map[string]string)
-	for name, b := range map[string][]byte{"time.go": source, "faults_step.go": []byte(stepSource)} {
-		replace[filepath.Join(at, name)] = filepath.Join(dir, name)
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
-			return nil, err
-		}
-	}
-	b, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return nil, err
-	}
-	overlay := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(overlay, b, 0o600); err != nil {
-		return nil, err
-	}
-	k := &clocks{binary: filepath.Join(dir, "curlew"), dir: dir}
-	return k, build(ctx, root, k.binary, "-overlay", overlay)
+	k := &clocks{dir: dir}
+	k.binary, err = buildOver(ctx, root, dir, map[string][]byte{
+		filepath.Join(at, "time.go"): source, filepath.Join(at, "faults_step.go"): []byte(stepSource),
+	})
+	return k, err
 }
 
 // clocked has all processes run with clocks of their own until the returned function is
-// called; see fault.clocked.
+// called; see fault.engine.
 func (c *cluster) clocked(ctx context.Context) (back func(context.Context) error, err error) {
 	root, err := projectRoot()
 	if err != nil {
@@ -132,14 +116,7 @@ func (c *cluster) clocked(ctx context.Context) (back func(context.Context) error
 			return nil, err
 		}
 	}
-	over := func(which string) error {
-		c.binary = which
-		for _, p := range c.procs {
-			p.kill()
-		}
-		return c.whole(ctx)
-	}
-	return func(context.Context) error { c.clocks = nil; return over(usual) }, over(c.clocks.binary)
+	return func(ctx context.Context) error { c.clocks = nil; return c.over(ctx, usual) }, c.over(ctx, c.clocks.binary)
 }
 
 // environment is what a process is told of its clock; nothing where it has the machine's.

@@ -33,6 +33,7 @@ type cluster struct {
 	// packets are taken out of the network by it; nil: until F21n has run.
 	packets *packets
 	clocks  *clocks  // that processes have of their own, while F26 runs
+	points  *points  // at which processes end, while F5 runs
 	herd    *members // while F29 runs
 	hot     *hot     // while F30 runs
 	herds   int      // how many are in the herd

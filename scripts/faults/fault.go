@@ -27,8 +27,9 @@ type fault struct {
 	linked bool
 	// filtered says that it needs cluster.packets.
 	filtered bool
-	// clocked says that it needs cluster.clocks: its engine is another build.
-	clocked bool
+	// engine goes over to another build of it, until what it returns is called; nil: the
+	// usual one.
+	engine func(*cluster, context.Context) (back func(context.Context) error, err error)
 	// able says why it cannot be injected on this machine; nil: it can anywhere.
 	able func() error
 	// pushes says that nothing is injected by which a push may be lost.
@@ -39,7 +40,7 @@ type fault struct {
 }
 
 // order of the runs. Each subject adds its faults in a file of its own.
-var faults = [][]fault{control, crashes, during, redisFaults, failoverFaults, mysqlFaults, recordFaults, kafkaFaults, logFaults, dueFaults, linkFaults, packetFaults, clockFaults, openFaults, herdFaults, hotFaults, everything}
+var faults = [][]fault{control, crashes, pointFaults, during, redisFaults, failoverFaults, mysqlFaults, recordFaults, kafkaFaults, logFaults, dueFaults, linkFaults, packetFaults, clockFaults, openFaults, herdFaults, hotFaults, everything}
 
 // control is the run without a fault: what fails there fails by itself.
 var control = []fault{{
@@ -93,8 +94,8 @@ func trial(ctx context.Context, c *cluster, f fault, p plan) (res *result, err e
 			return nil, err
 		}
 	}
-	if f.clocked {
-		back, broken := c.clocked(ctx)
+	if f.engine != nil {
+		back, broken := f.engine(c, ctx)
 		if broken != nil {
 			return nil, broken
 		}

@@ -14,7 +14,7 @@ import (
 // clockFaults are of the wall clocks of the engine's processes; the stores keep the
 // machine's, MySQL's among them, by which scheduled messages go.
 var clockFaults = []fault{{
-	name: "F26", about: "clocks of processes jump by an hour, or step 5 s back, and return", full: 21, hold: 2 * time.Second, healed: true, clocked: true,
+	name: "F26", about: "clocks of processes jump by an hour, or step 5 s back, and return", full: 21, hold: 2 * time.Second, healed: true, engine: (*cluster).clocked,
 	inject: jumpClocks,
 }}
 

@@ -41,7 +41,7 @@ func (p *process) start() error {
 		args = append(args, "--set", "logic.grpc.listen="+p.listen)
 	}
 	cmd := p.c.command(p.role, args...)
-	cmd.Env = append(cmd.Env, p.c.clocks.environment(p)...)
+	cmd.Env = append(append(cmd.Env, p.c.clocks.environment(p)...), p.c.points.environment(p)...)
 	cmd.Stderr = p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us: we end it
 	if f := p.c.packets; f != nil {
@@ -83,6 +83,14 @@ func (p *process) signal(s syscall.Signal, end bool) {
 	if end {
 		<-gone
 	}
+}
+
+// ends says that the process is to end by itself, and returns what is closed then.
+func (p *process) ends() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wanted = false
+	return p.gone
 }
 
 func (p *process) kill()   { p.signal(syscall.SIGKILL, true) }

@@ -56,6 +56,9 @@ func TestRedis_FlushedUnderLoad(t *testing.T) {
 		})
 	}
 	l.met()
+	for _, p := range l.people { // of all, and of the quiet one
+		devtest.Eventually(t, p.name+" has heard of everybody", func() bool { return len(p.list()) == len(l.people) })
+	}
 	for round := range 8 {
 		l.more(20 + rand.IntN(60))
 		s.Redis.Flush()

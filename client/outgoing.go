@@ -63,8 +63,12 @@ func (o *Outgoing) finish(err error) bool {
 	return true
 }
 
+// accept notes that the server has o. Of a message that was sent twice it may say so after
+// o is settled, when the result is its reader's.
 func (o *Outgoing) accept(conv im.ConversationID) {
-	o.result.ConversationID, o.result.ClientMsgID, o.result.State = conv, o.Message.ClientMsgID, protocol.StateAccepted
+	if !o.isDone {
+		o.result.ConversationID, o.result.ClientMsgID, o.result.State = conv, o.Message.ClientMsgID, protocol.StateAccepted
+	}
 	if !o.isAccepted {
 		o.isAccepted = true
 		close(o.accepted)

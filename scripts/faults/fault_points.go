@@ -13,7 +13,7 @@ var pointFaults = []fault{{
 
 // sweep is every point, and whose it is.
 var sweep = []struct{ role, point string }{
-	{"logic", "produce"}, {"jobs", "insert"}, {"jobs", "cursors"}, {"jobs", "project"}, {"jobs", "publish"}, {"jobs", "commit"},
+	{"logic", "produce"}, {"jobs", "insert"}, {"jobs", "moves"}, {"jobs", "project"}, {"jobs", "publish"}, {"jobs", "commit"},
 }
 
 // reaching bounds the wait until a process passes a point: a worker may first have to be

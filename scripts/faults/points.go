@@ -44,8 +44,8 @@ func FaultsPass(point string) {
 // pointEdits are where the engine passes a point: in which file, at which text, and what
 // stands there then.
 var pointEdits = []struct{ file, text, with string }{
-	// A step of a batch, each after it was taken: insert, change, cursors, project, publish,
-	// commit.
+	// A step of a batch, each after it was taken: insert, change, project, publish; moves, when
+	// cursors are in MySQL; commit.
 	{"jobs/runner.go", "\tif r.deps.Steps == nil {\n", "\tqueue.FaultsPass(name)\n\tif r.deps.Steps == nil {\n"},
 	// The log has what was sent, and nobody has been told.
 	{"jobs/queue/produce.go", "\tresults, err := p.c.produce(ctx, p.topic, batches, time.Until(deadline))\n",

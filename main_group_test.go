@@ -28,6 +28,11 @@ func (d *device) heardIn(conv im.ConversationID) (all []string) {
 // hears waits until the device was shown exactly this, in this order.
 func (d *device) hears(conv im.ConversationID, want string) {
 	d.p.t.Helper()
+	defer func() {
+		if d.p.t.Failed() {
+			d.p.t.Logf("%s heard %v", d.p.name, d.heardIn(conv))
+		}
+	}()
 	devtest.Eventually(d.p.t, d.p.name+" hears "+want, func() bool { return strings.Join(d.heardIn(conv), " ") == want })
 }
 

@@ -63,8 +63,8 @@ func (rs *rooms) answer(u im.UserID, g *guest, list []im.Room) (stale bool) {
 		return slices.Contains(told, c) || slices.ContainsFunc(list, func(r im.Room) bool { return r.Conversation == c })
 	}
 	for _, rm := range slices.Clone(g.rooms) {
-		if !in(rm.conv) {
-			rs.unseat(rm, u)
+		if !in(rm.conv) && rs.unseat(rm, u) {
+			news = true // the notice, if it comes yet, finds them gone
 		}
 	}
 	g.rooms = slices.Grow(g.rooms, max(0, len(list)-len(g.rooms)))

@@ -26,6 +26,34 @@ func (b *bench) connecting(user string) *client {
 	return c
 }
 
+// answered waits until nothing is asked about a user who is in some room.
+func (b *bench) answered(u im.UserID) {
+	b.t.Helper()
+	eventually(b.t, "what was asked is answered", func() bool {
+		b.rooms.mu.Lock()
+		defer b.rooms.mu.Unlock()
+		g := b.rooms.guests[u]
+		return g != nil && g.ask == nil
+	})
+}
+
+// Who is found to have left before the notice of it comes is not in the room any more
+// when it does, and is told to look.
+func TestRooms_WhoIsFoundToHaveLeftIsNudged(t *testing.T) {
+	b := start(t, byDefault, unlimited())
+	b.dir.joins("c1", 1, 1, 2)
+	one, two := b.connected(1, "d"), b.connected(2, "d")
+	b.dir.leaves("c1", 5, 2)
+	b.publish()
+	b.dir.lost["n1"]()
+	eventually(t, "they are out", func() bool { return !b.rooms.holds("c1", 2) })
+	b.publish(notice("c1", 1, 5, nil, []im.UserID{2}))
+	one.past(nudged, "notice 5")
+	two.expect(nudged)
+	two.expect(nudged)
+	two.quiet()
+}
+
 func TestRooms_WhoIsRemovedWhileTheyConnectIsNotLetIn(t *testing.T) {
 	b := start(t, byDefault, unlimited())
 	b.dir.joins("c1", 1, 1, 2)

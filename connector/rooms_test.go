@@ -94,8 +94,10 @@ func TestRooms_WhoJoinsAndLeavesByNotices(t *testing.T) {
 			two.expect(f)
 		}
 		two.quiet()
+		b.answered(3)
 		end := notice("c1", 7, 9, nil, nil)
 		end.LeaveAll = true
+		b.dir.leaves("c1", 9, 1, 3, 9)
 		b.publish(end, says("c1", 10, 9, "nobody hears this"))
 		one.expect("notice 9")
 		three.expect("notice 9")

@@ -45,6 +45,17 @@ func TestChannel_BeginsWithTheNoticeOfJoining(t *testing.T) {
 			}
 			return nil, nil
 		},
+		"pushed late": func(l link, r protocol.Request) (any, error) {
+			switch r.Cmd {
+			case protocol.CmdPing:
+				l.push(t, protocol.PushMessage, all[0])
+			case protocol.CmdOffline: // and the next is stored by now
+				return protocol.Page{FirstSeq: 30, Items: all[1:]}, nil
+			case protocol.CmdHistory:
+				return after(r), nil
+			}
+			return nil, nil
+		},
 		"found by a heartbeat": func(_ link, r protocol.Request) (any, error) {
 			switch r.Cmd {
 			case protocol.CmdPing:

@@ -26,11 +26,14 @@ type thread struct {
 // user's devices have acked. In a channel the notice by which the user joined counts as
 // acked from the start; it is shown all the same while nothing after it is.
 func startOf(row *protocol.Conversation) im.Seq {
-	start := min(row.DeliveredSeq, row.LastSeq)
-	if _, channel := row.ConversationID.Channel(); channel && start <= max(row.FirstSeq, 1) {
-		return max(row.FirstSeq, 1) - 1
+	return startAfter(row.ConversationID, min(row.DeliveredSeq, row.LastSeq), row.FirstSeq)
+}
+
+func startAfter(conv im.ConversationID, acked, first im.Seq) im.Seq {
+	if _, channel := conv.Channel(); channel && acked <= max(first, 1) {
+		return max(first, 1) - 1
 	}
-	return start
+	return acked
 }
 
 // pull shows everything after what this device has. For a conversation it did not
@@ -52,7 +55,11 @@ func (c *Client) pull(ctx context.Context, cn *conn, conv im.ConversationID, th 
 			if len(p.Items) == 0 {
 				return nil
 			}
-			th = c.addThread(conv, p.Items[0].Seq-1)
+			next := p.Items[0].Seq
+			th = c.addThread(conv, startAfter(conv, next-1, p.FirstSeq))
+			if th.have+1 < next {
+				continue
+			}
 		}
 		if p.FirstSeq > th.have+1 { // what is below is not this user's to see
 			th.have = p.FirstSeq - 1

@@ -273,6 +273,7 @@ func TestRooms_AnInterruptedSubscriptionAsksForEverybody(t *testing.T) {
 	for _, c := range []*client{one, two, three} {
 		c.expect(nudged)
 	}
+	two.expect(nudged)   // of the notice that it has missed
 	three.expect(nudged) // of what it has missed in c1 since
 	eventually(t, "who has left is out", func() bool {
 		b.rooms.mu.Lock()

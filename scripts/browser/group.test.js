@@ -136,7 +136,7 @@ step('roles, muting, a recall by an admin; who is removed or has left sees that 
   await bob.page.click('dialog.small >> role=button[name=Remove]');
   await cleo.page.waitForSelector('#silent >> text=no longer in this conversation');
   await cleo.notice('Bob removed you');
-  await bob.page.locator('dialog [aria-label=Members] >> text=Cleo').waitFor({ state: 'detached' });
+  await bob.page.locator('dialog [aria-label=Members] bdi:text-is("Cleo")').waitFor({ state: 'detached' });
   await bob.closePanel();
   await ann.write('Who cooks now?');
   await bob.sees('Who cooks now?');

@@ -91,7 +91,12 @@ export class Person {
   }
 
   async unread(name, count) {
-    await this.row(name).locator('.badge', { hasText: count === 0 ? /^$/u : new RegExp(`^${count}$`, 'u') }).waitFor({ state: 'attached' });
+    try {
+      await this.row(name).locator('.badge', { hasText: count === 0 ? /^$/u : new RegExp(`^${count}$`, 'u') }).waitFor({ state: 'attached' });
+    } catch (e) {
+      e.message += `\nthe list: ${JSON.stringify(await this.page.locator('.row').allInnerTexts())}`;
+      throw e;
+    }
   }
 
   // act takes an entry of a message's menu.
@@ -111,10 +116,18 @@ export class Person {
   // notice waits for a sentence about what happened.
   notice(text) { return this.page.locator('.system', { hasText: text }).first().waitFor(); }
 
-  // member takes an entry of the menu of a member in the group's panel.
+  // member takes an entry of the menu of a member in the group's panel, once it is there:
+  // a menu that is open stays as the member was.
   async member(name, entry) {
-    await this.page.click(`dialog [aria-label="What to do with ${name}"]`);
-    await this.page.locator('.menu').getByText(entry, { exact: true }).click();
+    const wanted = this.page.locator('.menu').getByText(entry, { exact: true });
+    for (;;) {
+      await this.page.click(`dialog [aria-label="What to do with ${name}"]`);
+      await this.page.locator('.menu').waitFor();
+      if (await wanted.count() > 0) break;
+      await this.page.locator('.menu').evaluate((menu) => menu.hidePopover());
+      await this.page.locator('.menu').waitFor({ state: 'detached' });
+    }
+    await wanted.click();
   }
 
   closePanel() { return this.page.locator('dialog.panel').last().locator('.close').click(); }

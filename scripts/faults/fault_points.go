@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -37,21 +38,20 @@ func sweepPoints(ctx context.Context, c *cluster) (func(context.Context) error, 
 		timer := time.NewTimer(reaching)
 		select {
 		case <-gone:
-			c.tally.count("after_"+s.point, 1)
 		case <-timer.C:
-			c.tally.broke(false, "%s did not pass %s within %s", p.name, s.point, reaching)
 			p.kill()
 		case <-ctx.Done():
 		}
 		timer.Stop()
-		if err := c.points.disarm(p); err != nil {
+		passed, err := c.points.disarm(p)
+		if err := errors.Join(err, ctx.Err()); err != nil {
 			return nil, err
+		}
+		if c.tally.broke(passed, "%s did not end after %s, within %s", p.name, s.point, reaching); passed {
+			c.tally.count("after_"+s.point, 1)
 		}
 		if err := p.start(); err != nil {
 			return nil, err
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
 		}
 	}
 	return nil, nil

@@ -17,8 +17,12 @@ type points struct {
 	dir    string // of the files
 }
 
-// pointVariable names the file.
-const pointVariable = "CURLEW_FAULTS_POINT"
+const (
+	// pointVariable names the file.
+	pointVariable = "CURLEW_FAULTS_POINT"
+	// passedSuffix is what the file is called besides once the process ends by it.
+	passedSuffix = ".passed"
+)
 
 // passSource is what package queue has more; jobs imports it.
 const passSource = `package queue
@@ -34,7 +38,8 @@ func FaultsPass(point string) {
 	if faultsFile == "" {
 		return
 	}
-	if b, err := os.ReadFile(faultsFile); err == nil && string(b) == point {
+	b, err := os.ReadFile(faultsFile)
+	if err == nil && string(b) == point && os.Rename(faultsFile, faultsFile+"` + passedSuffix + `") == nil {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
@@ -49,7 +54,8 @@ var pointEdits = []struct{ file, text, with string }{
 	{"jobs/runner.go", "\tif r.deps.Steps == nil {\n", "\tqueue.FaultsPass(name)\n\tif r.deps.Steps == nil {\n"},
 	// The log has what was sent, and nobody has been told.
 	{"jobs/queue/produce.go", "\tresults, err := p.c.produce(ctx, p.topic, batches, time.Until(deadline))\n",
-		"\tresults, err := p.c.produce(ctx, p.topic, batches, time.Until(deadline))\n\tif err == nil {\n\t\tFaultsPass(\"produce\")\n\t}\n"},
+		"\tresults, err := p.c.produce(ctx, p.topic, batches, time.Until(deadline))\n" +
+			"\tfor _, refused := range results {\n\t\tif refused == nil {\n\t\t\tFaultsPass(\"produce\")\n\t\t}\n\t}\n"},
 }
 
 // withPoints is the engine's files that differ, by path.
@@ -104,9 +110,15 @@ func (k *points) arm(p *process, point string) error {
 	return errors.Join(os.WriteFile(whole, []byte(point), 0o600), os.Rename(whole, k.file(p)))
 }
 
-func (k *points) disarm(p *process) error {
-	if err := os.Remove(k.file(p)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+// disarm says whether a process ended at the point that it was armed for.
+func (k *points) disarm(p *process) (passed bool, err error) {
+	for _, f := range []string{k.file(p), k.file(p) + passedSuffix} {
+		switch err := os.Remove(f); {
+		case err == nil:
+			passed = f != k.file(p)
+		case !errors.Is(err, os.ErrNotExist):
+			return false, err
+		}
 	}
-	return nil
+	return passed, nil
 }

@@ -41,11 +41,14 @@ func (s *Server) readBody(c *gin.Context) ([]byte, error) {
 		limit = min(limit, openBodyBytes)
 	}
 	if r.ContentLength > limit {
-		return nil, im.ErrTooLarge
+		if r.Header.Get("Expect") != "" {
+			return nil, im.ErrTooLarge // it is not on its way
+		}
+		limit = 0
 	}
 	w := c.MustGet(keyWork).(*work)
 	w.pause()
-	raw, err := io.ReadAll(http.MaxBytesReader(c.Writer, r.Body, limit))
+	raw, err := io.ReadAll(http.MaxBytesReader(plain(c.Writer), r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	var slow net.Error
 	switch {
@@ -59,6 +62,18 @@ func (s *Server) readBody(c *gin.Context) ([]byte, error) {
 		return nil, im.Invalid("body", "missing")
 	}
 	return raw, w.resume()
+}
+
+// plain is the HTTP server's own writer. It must be told of a body that is too large, or it
+// closes the connection while that comes, and the reset takes the answer along.
+func plain(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = outer.Unwrap()
+	}
 }
 
 // jsonOnly refuses what is not declared as JSON, also so that a form of a foreign

@@ -86,6 +86,15 @@ type placed struct {
 	once sync.Once
 }
 
+// CloseWrite lets the HTTP server end its side first where it answers before it has read
+// the body: a close with unread bytes resets the connection, and takes the answer along.
+func (c *placed) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 func (c *placed) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() { <-c.p.free })

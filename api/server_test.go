@@ -169,6 +169,26 @@ func (w slowReader) Write(b []byte) (int, error) {
 }
 
 // An answer that is taken slowly holds no slot either.
+// Who keeps no connection and sends too much gets the answer, not a reset.
+func TestServer_RefusedBodyIsAnswered(t *testing.T) {
+	f := newFace(t, onLoopback)
+	f.start()
+	once := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 20 {
+		req, _ := http.NewRequest("POST", "http://"+f.server.Addr()+"/v1/messages", strings.NewReader(strings.Repeat("x", 4<<20)))
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", asUser)
+		res, err := once.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Fatal(res.Status)
+		}
+	}
+}
+
 func TestServer_SlowReaderKeepsNobodyOut(t *testing.T) {
 	f := newFace(t)
 	for name, r := range map[string]request{"an answer": goodRequests["me"].request, "an error": {method: "GET", path: "/v1/users/me"}} {

@@ -33,13 +33,6 @@ const responseBytes = 8 << 20
 // missing because its inbox is full, so that it is asked for soon after there is room.
 const crowdedWait = 10 * time.Millisecond
 
-// crowd is how many records in one answer make the next request wait until crowdPause
-// after this one began. A lone record is never waited with.
-const (
-	crowd      = 8
-	crowdPause = time.Millisecond
-)
-
 // fetchPause is the first pause after a failure; it doubles up to 500 ms.
 const fetchPause = 10 * time.Millisecond
 
@@ -145,10 +138,7 @@ func (f *fetcher) fetchGroup(ctx context.Context, group []*Assignment) error {
 		if err != nil {
 			return err
 		}
-		// In a crowd, asking again at once brings a few each time.
-		if rest := crowdPause - time.Since(start); records >= crowd && rest > 0 {
-			time.Sleep(rest)
-		}
+		restSince(start, records)
 	}
 	return ctx.Err()
 }

@@ -19,12 +19,10 @@ import (
 // is known or whose budget is spent. The others are returned, to be sent again.
 func (p *Producer) send(batches []*batch) (left []*batch) {
 	deadline := time.Now().Add(p.c.cfg.ProduceAttempt)
-	records := 0
 	for _, b := range batches {
 		if b.deadline.Before(deadline) {
 			deadline = b.deadline
 		}
-		records += len(b.items)
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
@@ -33,7 +31,7 @@ func (p *Producer) send(batches []*batch) (left []*batch) {
 	results, err := p.c.produce(ctx, p.topic, batches, time.Until(deadline))
 	p.c.m.produceTime.WithLabelValues(string(p.lane)).Observe(time.Since(start).Seconds())
 	silent := err != nil && p.c.written.now() == written
-	p.c.m.batchRecords.WithLabelValues(string(p.lane)).Observe(float64(records))
+	p.c.m.batchRecords.WithLabelValues(string(p.lane)).Observe(float64(recordsIn(batches)))
 
 	for _, b := range batches {
 		cause := err

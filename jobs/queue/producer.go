@@ -14,8 +14,8 @@ import (
 )
 
 // Producer puts tasks on one lane. It gathers by itself: a request takes whatever is
-// waiting and leaves at once, so a lone task waits for nothing and a crowd shares a
-// round trip. (The library's Writer holds a partial batch until its timer.) A partition
+// waiting and leaves at once, so a lone task waits for nothing; in a crowd a sender rests
+// after it (rest.go), so that more share the next round trip. (The library's Writer holds a partial batch until its timer.) A partition
 // is in one request at a time, which keeps its order ([Q1]).
 type Producer struct {
 	c     *Cluster
@@ -176,12 +176,23 @@ func (p *Producer) run() {
 			}
 			continue
 		}
-		if left := p.send(batches); len(left) > 0 {
+		start, records := time.Now(), recordsIn(batches)
+		left := p.send(batches)
+		if len(left) > 0 {
 			// Their partitions are in trouble; the others need not wait for them. At
 			// most one such goroutine per partition.
 			p.senders.Go(func() { p.retry(left) })
 		}
+		restSince(start, records*p.c.cfg.ProduceInFlight)
 	}
+}
+
+// recordsIn is how many records batches hold.
+func recordsIn(batches []*batch) (n int) {
+	for _, b := range batches {
+		n += len(b.items)
+	}
+	return n
 }
 
 // take waits for something to send and takes the waiting tasks of all partitions

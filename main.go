@@ -83,6 +83,8 @@ func command(out io.Writer) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			paceCollector()
+			go giveBack(cmd.Context(), idleAfter)
 			app.Greet(out)
 			return app.Run(cmd.Context())
 		},

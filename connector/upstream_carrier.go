@@ -58,7 +58,8 @@ type carrier struct {
 	pending map[uint64]*call
 	order   []*call // by deadline; answered ones are skipped
 	batches []*batch
-	heard   time.Time // when logic last answered anything
+	usual   struct{ bytes, calls int } // room to begin a batch with
+	heard   time.Time                  // when logic last answered anything
 }
 
 // batch is what travels together, and the calls in it.
@@ -137,7 +138,7 @@ func (c *carrier) gone(conn uint64) {
 // queue adds to the last batch, or begins one; c.mu is held.
 func (c *carrier) queue(a *protocol.Ask, of *call) {
 	if n := len(c.batches); n == 0 || len(c.batches[n-1].bytes) >= batchBytes {
-		c.batches = append(c.batches, new(batch))
+		c.batches = append(c.batches, &batch{bytes: make([]byte, 0, c.usual.bytes), calls: make([]*call, 0, c.usual.calls)})
 	}
 	b := c.batches[len(c.batches)-1]
 	b.bytes = protocol.AppendAsk(b.bytes, a)
@@ -162,6 +163,7 @@ func (c *carrier) write(done <-chan struct{}) {
 			b = c.batches[0]
 			c.batches[0] = nil
 			c.batches = c.batches[1:]
+			c.usual.bytes, c.usual.calls = len(b.bytes)*5/4, len(b.calls)*5/4
 			for _, call := range b.calls {
 				call.sent = true
 			}

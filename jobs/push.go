@@ -15,6 +15,7 @@ type pusher struct {
 	sessions map[im.UserID][]im.SessionRef
 	rooms    map[im.ConversationID][]im.NodeID
 	nodes    map[im.NodeID][]byte
+	usual    int    // bytes to begin one of them with
 	large    bool   // one of them is
 	frame    []byte // the last one encoded; add copies it
 	one      []byte // the last delivery for several nodes; copied as well
@@ -27,6 +28,7 @@ type pusher struct {
 func (s *scribe) push(ctx context.Context, b *batch, moves []move) {
 	p := s.r.newPusher(ctx, s.audience(b, moves))
 	p.readRooms(ctx, b.rooms())
+	p.usual = usualDelivery * len(b.sends)
 	for _, d := range inOrder(b.sends) {
 		switch d.fate {
 		case stored, duplicate:
@@ -257,6 +259,10 @@ func (p *pusher) encode(kind protocol.Push, data any) []byte {
 // whose unread messages exceed 8 MiB for a minute or 32 MiB at all.
 const publishBytes = 1 << 20
 
+// usualDelivery is about what one message puts into a node's share: a note to one side, the
+// message to the other, and the sides are spread over nodes.
+const usualDelivery = 512
+
 // bound publishes what is gathered where one node's share is large. It is called
 // between messages: all frames of one must leave together, or a connector would take
 // the later ones for late.
@@ -271,7 +277,11 @@ func (p *pusher) bound(ctx context.Context) {
 
 // add puts d into a node's share.
 func (p *pusher) add(node im.NodeID, d *protocol.Delivery, kind string) {
-	b := protocol.AppendDelivery(p.nodes[node], d)
+	b := p.nodes[node]
+	if b == nil {
+		b = make([]byte, 0, p.usual)
+	}
+	b = protocol.AppendDelivery(b, d)
 	p.nodes[node] = b
 	p.large = p.large || len(b) > publishBytes
 	p.r.m.pushes.WithLabelValues(kind).Inc()

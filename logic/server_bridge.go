@@ -27,6 +27,7 @@ type bridge struct {
 	mu      sync.Mutex // guards what follows
 	conns   map[uint64]*bridgeConn
 	batches [][]byte // of answers
+	usual   int      // bytes to begin a batch with
 }
 
 // bridgeConn is one connection of the connector. The bridge's mutex guards it.
@@ -196,7 +197,7 @@ func (b *bridge) tell(t *protocol.Told) {
 	b.mu.Lock()
 	n := len(b.batches)
 	if n == 0 || len(b.batches[n-1]) >= bridgeBatchBytes {
-		b.batches = append(b.batches, nil)
+		b.batches = append(b.batches, make([]byte, 0, b.usual))
 		n++
 	}
 	b.batches[n-1] = protocol.AppendTold(b.batches[n-1], t)
@@ -214,6 +215,7 @@ func (b *bridge) write(ctx context.Context) {
 		var batch []byte
 		if len(b.batches) > 0 {
 			batch = b.batches[0]
+			b.usual = len(batch) * 5 / 4
 			b.batches[0] = nil
 			b.batches = b.batches[1:]
 		}

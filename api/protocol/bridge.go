@@ -72,31 +72,31 @@ var errBadBridge = errors.New("bad bridge batch")
 
 // AppendAsk adds a to a batch.
 func AppendAsk(batch []byte, a *Ask) []byte {
-	body := make([]byte, 0, len(a.Message)+64)
-	body = appendUint(body, askRequest, a.Request)
-	body = appendUint(body, askConn, a.Conn)
+	b, start := openItem(batch)
+	b = appendUint(b, askRequest, a.Request)
+	b = appendUint(b, askConn, a.Conn)
 	if a.Hello != nil {
 		h := im.Session{ID: a.Hello.Session, Node: a.Hello.Node, IP: a.Hello.IP}
-		body = protowire.AppendTag(body, askHello, protowire.BytesType)
-		body = protowire.AppendBytes(body, appendSession(nil, &h))
+		b = protowire.AppendTag(b, askHello, protowire.BytesType)
+		b = protowire.AppendBytes(b, appendSession(nil, &h))
 	}
 	if a.Session != nil {
-		body = protowire.AppendTag(body, askSession, protowire.BytesType)
-		body = protowire.AppendBytes(body, appendSession(nil, a.Session))
+		b = protowire.AppendTag(b, askSession, protowire.BytesType)
+		b = protowire.AppendBytes(b, appendSession(nil, a.Session))
 	}
 	if len(a.Message) > 0 {
-		body = protowire.AppendTag(body, askMessage, protowire.BytesType)
-		body = protowire.AppendBytes(body, a.Message)
+		b = protowire.AppendTag(b, askMessage, protowire.BytesType)
+		b = protowire.AppendBytes(b, a.Message)
 	}
 	if a.Gone {
-		body = appendUint(body, askGone, 1)
+		b = appendUint(b, askGone, 1)
 	}
-	return protowire.AppendBytes(batch, body)
+	return closeItem(b, start)
 }
 
 // DecodeAsks reads a batch; messages share its memory.
 func DecodeAsks(batch []byte) ([]Ask, error) {
-	var all []Ask
+	all := make([]Ask, 0, countItems(batch))
 	err := eachItem(batch, func(body []byte) error {
 		var a Ask
 		err := eachField(body, func(num protowire.Number, v uint64, b []byte) error {
@@ -128,39 +128,39 @@ func DecodeAsks(batch []byte) ([]Ask, error) {
 
 // AppendTold adds t to a batch.
 func AppendTold(batch []byte, t *Told) []byte {
-	body := make([]byte, 0, len(t.Frame)+64)
-	body = appendUint(body, toldRequest, t.Request)
+	b, start := openItem(batch)
+	b = appendUint(b, toldRequest, t.Request)
 	if t.Session != nil {
-		body = protowire.AppendTag(body, toldSession, protowire.BytesType)
-		body = protowire.AppendBytes(body, appendSession(nil, t.Session))
+		b = protowire.AppendTag(b, toldSession, protowire.BytesType)
+		b = protowire.AppendBytes(b, appendSession(nil, t.Session))
 	}
 	if t.Identity != nil {
-		body = protowire.AppendTag(body, toldIdentity, protowire.BytesType)
-		body = protowire.AppendBytes(body, appendSession(nil, &im.Session{Identity: *t.Identity}))
+		b = protowire.AppendTag(b, toldIdentity, protowire.BytesType)
+		b = protowire.AppendBytes(b, appendSession(nil, &im.Session{Identity: *t.Identity}))
 	}
 	if len(t.Frame) > 0 {
-		body = protowire.AppendTag(body, toldFrame, protowire.BytesType)
-		body = protowire.AppendBytes(body, t.Frame)
+		b = protowire.AppendTag(b, toldFrame, protowire.BytesType)
+		b = protowire.AppendBytes(b, t.Frame)
 	}
-	body = appendUint(body, toldCloseCode, uint64(t.Close.Code))
-	body = appendString(body, toldCloseReason, t.Close.Reason)
+	b = appendUint(b, toldCloseCode, uint64(t.Close.Code))
+	b = appendString(b, toldCloseReason, t.Close.Reason)
 	if t.Draining {
-		body = appendUint(body, toldDraining, 1)
+		b = appendUint(b, toldDraining, 1)
 	}
 	for i := range t.Watch {
-		body = protowire.AppendTag(body, toldWatch, protowire.BytesType)
-		body = protowire.AppendBytes(body, appendWatch(nil, &t.Watch[i]))
+		b = protowire.AppendTag(b, toldWatch, protowire.BytesType)
+		b = protowire.AppendBytes(b, appendWatch(nil, &t.Watch[i]))
 	}
 	for i := range t.Revoked {
-		body = protowire.AppendTag(body, toldRevoked, protowire.BytesType)
-		body = protowire.AppendBytes(body, appendRevocation(nil, &t.Revoked[i]))
+		b = protowire.AppendTag(b, toldRevoked, protowire.BytesType)
+		b = protowire.AppendBytes(b, appendRevocation(nil, &t.Revoked[i]))
 	}
-	return protowire.AppendBytes(batch, body)
+	return closeItem(b, start)
 }
 
 // DecodeTolds reads a batch; frames share its memory.
 func DecodeTolds(batch []byte) ([]Told, error) {
-	var all []Told
+	all := make([]Told, 0, countItems(batch))
 	err := eachItem(batch, func(body []byte) error {
 		var t Told
 		err := eachField(body, func(num protowire.Number, v uint64, b []byte) error {
@@ -302,6 +302,37 @@ func appendUint(b []byte, num protowire.Number, v uint64) []byte {
 	}
 	b = protowire.AppendTag(b, num, protowire.VarintType)
 	return protowire.AppendVarint(b, v)
+}
+
+// itemLength is the room for an item's length, which is written when the item is whole: a
+// varint that is not the shortest one, up to 2^28−1 bytes.
+const itemLength = 4
+
+// openItem begins an item at the end of a batch, closeItem ends it.
+func openItem(batch []byte) (b []byte, start int) {
+	return append(batch, 0x80, 0x80, 0x80, 0), len(batch) + itemLength
+}
+
+func closeItem(b []byte, start int) []byte {
+	n := len(b) - start
+	b[start-4] |= byte(n) & 0x7f
+	b[start-3] |= byte(n>>7) & 0x7f
+	b[start-2] |= byte(n>>14) & 0x7f
+	b[start-1] |= byte(n>>21) & 0x7f
+	return b
+}
+
+// countItems is how many items a batch has, up to the first that cannot be read.
+func countItems(batch []byte) (items int) {
+	for len(batch) > 0 {
+		_, n := protowire.ConsumeBytes(batch)
+		if n < 0 {
+			break
+		}
+		items++
+		batch = batch[n:]
+	}
+	return items
 }
 
 // eachItem walks a batch.

@@ -125,7 +125,7 @@ func sizeNumber(n uint64) int {
 
 // DecodeDeliveries reads a batch. The frames share the batch's memory.
 func DecodeDeliveries(batch []byte) ([]Delivery, error) {
-	var all []Delivery
+	all := make([]Delivery, 0, countItems(batch))
 	for len(batch) > 0 {
 		body, n := protowire.ConsumeBytes(batch)
 		if n < 0 {

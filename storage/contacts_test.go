@@ -700,7 +700,8 @@ func fullBook(t testing.TB, db *DB) []plannedQuery {
 	must(t, db.SetMessagePolicy(t.Context(), u, im.MessagesFromContacts))
 	befriend(t, db, peer, u)
 	return []plannedQuery{
-		{"Peer", peerQuery, []any{uint64(peer), stateContact, uint64(peer), uint64(u)}, 6},
+		{"Peer", peerQuery, []any{uint64(peer), uint64(peer), stateContact, uint64(peer), uint64(u)}, 6},
+		{"Peers", repeat(peersHead, peersRow, peersJoin, 2, peersEnd), []any{stateContact, uint64(peer), uint64(u), uint64(u), uint64(peer)}, 20},
 		{"Contacts", db.d.contactsQuery(), []any{uint64(u), 1<<42 + 100, stateContact, stateOutgoing, stateIncoming, 101}, 3 * 101},
 		{"ContactsSince", contactsSince, []any{uint64(u), 5000, 101}, 3 * 101},
 		{"ContactRequests incoming", contactRequests(true), []any{uint64(u), uint64(im.MaxID), 51}, 3 * 51},

@@ -8,25 +8,63 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
-// Peer says what from must know of to before a message is accepted, in one query.
-func (db *DB) Peer(ctx context.Context, from, to im.UserID) (p im.Peer, err error) {
-	ctx, done := db.begin(ctx, "peer")
-	defer done(&err)
-	var state int
-	err = db.r.QueryRowContext(ctx, peerQuery, from, stateContact, from, to).
-		Scan(&state, &p.Blocked, &p.Contact, &p.ContactsOnly)
-	if errors.Is(err, sql.ErrNoRows) {
-		return im.Peer{}, nil
-	}
-	p.Exists = err == nil && state == userActive
-	return p, err
+// Peer says what from must know of to before a message is accepted. Those who ask at the
+// same time are answered together: each pair asks once in 2 s, most of whose talk is slower
+// than that, with each message.
+func (db *DB) Peer(ctx context.Context, from, to im.UserID) (im.Peer, error) {
+	k := peerKey{from, to}
+	found, err := db.peers.Do(ctx, []peerKey{k})
+	return found[k], err
 }
 
-const peerQuery = `SELECT u.state,
-	EXISTS (SELECT 1 FROM blocks b WHERE b.user_id = u.id AND b.blocked_id = ?),
-	EXISTS (SELECT 1 FROM contacts c WHERE c.user_id = u.id AND c.state = ? AND c.peer_id = ?),
-	COALESCE((SELECT p.message_policy FROM people p WHERE p.user_id = u.id), 0)
-FROM users u WHERE u.id = ?`
+// peerKey is who asks, and for whom.
+type peerKey struct{ from, to im.UserID }
+
+// readPeers leaves out pairs whose other side does not exist.
+func (db *DB) readPeers(ctx context.Context, keys []peerKey) (found map[peerKey]im.Peer, err error) {
+	ctx, done := db.begin(ctx, "peer")
+	defer done(&err)
+	// What a derived table costs is not worth it for one.
+	query, args := peerQuery, []any{keys[0].from, keys[0].from, stateContact, keys[0].from, keys[0].to}
+	if len(keys) > 1 {
+		query, args = repeat(peersHead, peersRow, peersJoin, len(keys), peersEnd), []any{stateContact}
+		for _, k := range keys {
+			args = append(args, k.from, k.to)
+		}
+	}
+	found = make(map[peerKey]im.Peer, len(keys))
+	_, err = queryAll(ctx, db.r, func(rows *sql.Rows) (k peerKey, err error) {
+		var p im.Peer
+		var state int
+		err = rows.Scan(&k.from, &k.to, &state, &p.Blocked, &p.Contact, &p.ContactsOnly)
+		p.Exists = state == userActive
+		found[k] = p
+		return k, err
+	}, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// peerColumns are what is read, for whom who names.
+func peerColumns(who string) string {
+	return who + ` AS asks, u.id, u.state,
+	EXISTS (SELECT 1 FROM blocks b WHERE b.user_id = u.id AND b.blocked_id = ` + who + `),
+	EXISTS (SELECT 1 FROM contacts c WHERE c.user_id = u.id AND c.state = ? AND c.peer_id = ` + who + `),
+	COALESCE((SELECT p.message_policy FROM people p WHERE p.user_id = u.id), 0)`
+}
+
+var (
+	peerQuery = "SELECT " + peerColumns("?") + " FROM users u WHERE u.id = ?"
+	peersHead = "SELECT " + peerColumns("asked.who") + " FROM (SELECT 0 AS who, 0 AS whom UNION ALL "
+)
+
+const (
+	peersRow  = "SELECT ?, ?"
+	peersJoin = " UNION ALL "
+	peersEnd  = ") asked JOIN users u ON u.id = asked.whom"
+)
 
 // MessagePolicy is who may send u messages, as u has set it: everyone at first.
 func (db *DB) MessagePolicy(ctx context.Context, u im.UserID) (policy im.MessagePolicy, err error) {

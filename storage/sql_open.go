@@ -32,6 +32,7 @@ type DB struct {
 
 	authStates *joint.Call[[]deviceKey, map[deviceKey]im.AuthState]
 	profiles   *joint.Call[[]im.UserID, map[im.UserID]im.Profile]
+	peers      *joint.Call[[]peerKey, map[peerKey]im.Peer]
 }
 
 const (
@@ -39,8 +40,8 @@ const (
 	jointKeys    = 256 // in one statement
 )
 
-// joinReads has those who connect at the same time share what they read of MySQL: a herd
-// of them would hold every connection with questions for one row each.
+// joinReads has those who connect, or send, at the same time share what they read of MySQL:
+// a herd of them would hold every connection with questions for one row each.
 func (db *DB) joinReads() {
 	db.authStates = &joint.Call[[]deviceKey, map[deviceKey]im.AuthState]{
 		Flights: jointFlights, Room: jointKeys, Timeout: db.cfg.QueryTimeout,
@@ -53,6 +54,12 @@ func (db *DB) joinReads() {
 		Weigh: func(ids []im.UserID) int { return len(ids) },
 		Join:  func(all [][]im.UserID) []im.UserID { return slices.Concat(all...) },
 		Make:  db.readProfiles,
+	}
+	db.peers = &joint.Call[[]peerKey, map[peerKey]im.Peer]{
+		Flights: jointFlights, Room: jointKeys, Timeout: db.cfg.QueryTimeout,
+		Weigh: func(keys []peerKey) int { return len(keys) },
+		Join:  func(all [][]peerKey) []peerKey { return slices.Concat(all...) },
+		Make:  db.readPeers,
 	}
 }
 

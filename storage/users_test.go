@@ -209,7 +209,7 @@ func testPeer(t *testing.T, db *DB) {
 	must(t, db.SetMessagePolicy(t.Context(), friend, im.MessagesFromContacts))
 	_, err := db.w.Exec("UPDATE users SET state = 1 WHERE id = ?", banned)
 	must(t, err)
-	for _, row := range []struct {
+	rows := []struct {
 		from, to im.UserID
 		want     im.Peer
 	}{
@@ -223,9 +223,19 @@ func testPeer(t *testing.T, db *DB) {
 		{a, im.MaxID, im.Peer{}},
 		{im.SystemUser, a, im.Peer{Exists: true}},
 		{a, im.SystemUser, im.Peer{}},
-	} {
+	}
+	var together []peerKey
+	for _, row := range rows {
+		together = append(together, peerKey{row.from, row.to})
 		if got, err := db.Peer(t.Context(), row.from, row.to); err != nil || got != row.want {
 			t.Errorf("Peer(%d, %d) = %+v, %v, want %+v", row.from, row.to, got, err, row.want)
+		}
+	}
+	found, err := db.readPeers(t.Context(), together)
+	must(t, err)
+	for _, row := range rows {
+		if got := found[peerKey{row.from, row.to}]; got != row.want {
+			t.Errorf("asked together, %d of %d: %+v, want %+v", row.from, row.to, got, row.want)
 		}
 	}
 	if s, err := db.AuthState(t.Context(), banned, "d"); err != nil || s.Active {

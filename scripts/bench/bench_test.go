@@ -11,7 +11,7 @@ import (
 
 // What the generator finds in a frame by looking must be what is in it.
 func TestLook_FindsWhatTheProtocolEncodes(t *testing.T) {
-	frame := appendSend(nil, 7, toUser(2), "run", 1, 41, 123456, "")
+	frame := appendSend(nil, 7, toUser(2), "run", 1, 41, 123456)
 	var req struct {
 		ID   string
 		Cmd  protocol.Command

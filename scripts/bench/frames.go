@@ -84,16 +84,15 @@ func number(b []byte) (n uint64, rest []byte) {
 // textBytes is the length of the texts that are sent, as in DESIGN.md's table.
 const textBytes = 100
 
-// appendSend appends the frame of a message, whose client message ID is made of run and id.
-// Its text is who sent it, their how many-th it is and when, what every receiver needs to
-// check and to measure; then rest, as JSON has it, or padding where there is none.
-func appendSend(b []byte, id int64, to string, run string, from im.UserID, n int64, at int64, rest string) []byte {
+// appendSend appends the frame of a message. Its text is who sent it, their how many-th
+// it is and when, padded: what every receiver needs to check and to measure.
+func appendSend(b []byte, id int64, to string, run string, from im.UserID, n int64, at int64) []byte {
 	b = append(b, `{"id":"`...)
 	b = strconv.AppendInt(b, id, 10)
 	b = append(b, `","cmd":"send","data":{"client_msg_id":"`...)
 	b = append(b, run...)
 	b = append(b, '-')
-	b = strconv.AppendInt(b, id, 10)
+	b = strconv.AppendInt(b, n, 10)
 	b = append(b, `","to":`...)
 	b = append(b, to...)
 	b = append(b, `,"content":{"text":"`...)
@@ -103,9 +102,8 @@ func appendSend(b []byte, id int64, to string, run string, from im.UserID, n int
 	b = strconv.AppendInt(b, n, 10)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, at, 10)
-	b = append(b, " ."...)
-	b = append(b, rest...)
-	for rest == "" && len(b)-start < textBytes {
+	b = append(b, ' ')
+	for len(b)-start < textBytes {
 		b = append(b, '.')
 	}
 	return append(b, `"}}}`...)

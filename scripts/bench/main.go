@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -30,7 +29,7 @@ type bench struct {
 }
 
 // scenarios in the order in which they run.
-var scenarios = []string{"pairs", "rate", "group", "idle", "connect", "history", "sync", "replay"}
+var scenarios = []string{"pairs", "rate", "group", "idle", "connect", "history", "sync"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -53,7 +52,7 @@ func main() {
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	b := &bench{run: strconv.FormatInt(time.Now().UnixNano(), 36)}
-	var which, counts, rates, groups, rows, lists, data, set string
+	var which, counts, rates, groups, rows, lists, set string
 	var idle, herd int
 	var floor bool
 	var out string
@@ -69,7 +68,6 @@ func run(ctx context.Context, args []string) (err error) {
 	flags.IntVar(&herd, "connects", 8000, "connections of connect")
 	flags.StringVar(&rows, "rows", "10000,1000000,10000000", "rows of history")
 	flags.StringVar(&lists, "conversations", "100,1000", "conversations of sync")
-	flags.StringVar(&data, "data", "", "folder of real chat (*.log of the Ubuntu IRC corpus) for replay (default: the excerpt that the tests have)")
 	flags.BoolVar(&floor, "floor", false, "also drive the stores and sockets directly")
 	flags.StringVar(&set, "set", "", "settings of the engine, key=value, separated by commas")
 	flags.StringVar(&b.profiles, "profiles", "", "folder for CPU profiles of the engine's processes, taken while it is measured")
@@ -146,8 +144,6 @@ func run(ctx context.Context, args []string) (err error) {
 			err = each(rows, func(n, _ int) error { return notes(b.history(ctx, n)) })
 		case "sync":
 			err = each(lists, func(n, _ int) error { return notes(b.syncs(ctx, n)) })
-		case "replay":
-			err = note(b.replay(ctx, cmp.Or(data, filepath.Join(root, "scripts", "replay", "testdata"))))
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -107,7 +107,7 @@ func connect(ctx context.Context, url string, p person) (*socket, error) {
 // say puts the talker's next message into its buffer; at is when it was due.
 func (t *talker) say(at time.Time) {
 	t.mu.Lock()
-	t.buf = appendSend(t.buf[:0], t.sent+2, t.to, t.room.run, t.user, t.sent, at.Sub(t.room.epoch).Microseconds(), "")
+	t.buf = appendSend(t.buf[:0], t.sent+2, t.to, t.room.run, t.user, t.sent, at.Sub(t.room.epoch).Microseconds())
 	t.sent++
 	t.put(t.buf)
 	t.mu.Unlock()
@@ -223,6 +223,7 @@ func pause(ctx context.Context, d time.Duration) {
 // faults adds up what every receiver saw. receiversOf says who should have got a
 // sender's messages.
 func (r *room) faults(receiversOf func(*talker) []*talker) Faults {
+	var f Faults
 	due := make(map[*talker]map[im.UserID]int64)
 	for _, t := range r.talkers {
 		for _, to := range receiversOf(t) {
@@ -231,15 +232,9 @@ func (r *room) faults(receiversOf func(*talker) []*talker) Faults {
 			}
 			due[to][t.user] = t.sent
 		}
-	}
-	return r.faultsOf(due)
-}
-
-// faultsOf is faults where it is known how many messages of each sender each receiver
-// should have got.
-func (r *room) faultsOf(due map[*talker]map[im.UserID]int64) (f Faults) {
-	for _, t := range r.talkers {
 		f.Refused += t.refused.Load()
+	}
+	for _, t := range r.talkers {
 		t.check.finish(due[t])
 		f.add(t.check)
 	}

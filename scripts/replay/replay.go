@@ -17,7 +17,6 @@ import (
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/client"
 	"github.com/curlew-im/curlew/logic/im"
-	"github.com/curlew-im/curlew/scripts/replay/irc"
 )
 
 const (
@@ -49,7 +48,7 @@ type replay struct {
 	server  *client.HTTP
 	people  map[string]*person
 	order   []*person
-	lines   []irc.Line
+	lines   []line
 	threads map[im.ConversationID]*thread
 	posts   []*post
 	reads   chan func(context.Context)
@@ -57,7 +56,7 @@ type replay struct {
 	stored  atomic.Int64
 }
 
-func newReplay(o options, speakers []string, lines []irc.Line, log *slog.Logger) *replay {
+func newReplay(o options, speakers []string, lines []line, log *slog.Logger) *replay {
 	id, secret, _ := strings.Cut(o.key, ":")
 	r := &replay{
 		opt: o, log: log, lines: lines,
@@ -175,7 +174,7 @@ func (r *replay) send(ctx context.Context) error {
 	return nil
 }
 
-func (r *replay) sendLine(ctx context.Context, l irc.Line) error {
+func (r *replay) sendLine(ctx context.Context, l line) error {
 	from, to := r.people[l.From], r.people[l.To]
 	id := im.DirectConversation(from.id(), to.id())
 	th := r.threads[id]

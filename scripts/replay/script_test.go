@@ -5,8 +5,6 @@ import (
 	"slices"
 	"testing"
 	"testing/fstest"
-
-	"github.com/curlew-im/curlew/scripts/replay/irc"
 )
 
 // What the excerpt comes to is consistent: nobody speaks, leaves or is renamed who is
@@ -16,7 +14,7 @@ func TestReadScript_WhoActsIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, direct, err := irc.Read(os.DirFS("testdata"))
+	_, direct, err := readLogs(os.DirFS("testdata"))
 	if err != nil || len(direct) != s.messages || s.messages == 0 {
 		t.Errorf("%d messages, %d directly (%v)", s.messages, len(direct), err)
 	}

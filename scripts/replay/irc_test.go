@@ -1,13 +1,13 @@
-package irc
+package main
 
 import (
 	"os"
 	"testing"
 )
 
-// ../testdata holds a small excerpt of the corpus (CC BY 4.0; see ../testdata/README.md).
-func TestRead_SaidToASpeakerIsAMessage(t *testing.T) {
-	speakers, messages, err := Read(os.DirFS("../testdata"))
+// testdata holds a small excerpt of the corpus (CC BY 4.0; see testdata/README.md).
+func TestReadLogs_SaidToASpeakerIsAMessage(t *testing.T) {
+	speakers, messages, err := readLogs(os.DirFS("testdata"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,9 +40,9 @@ func TestParseSaid(t *testing.T) {
 		{"[03:57] <> x", "", "", false},
 		{"", "", "", false},
 	} {
-		nick, text, ok := ParseSaid(c.line)
+		nick, text, ok := parseSaid(c.line)
 		if nick != c.nick || text != c.text || ok != c.ok {
-			t.Errorf("ParseSaid(%q) = %q, %q, %v", c.line, nick, text, ok)
+			t.Errorf("parseSaid(%q) = %q, %q, %v", c.line, nick, text, ok)
 		}
 	}
 }

@@ -1,5 +1,4 @@
-// Package irc reads the logs of the Ubuntu IRC corpus.
-package irc
+package main
 
 import (
 	"bufio"
@@ -10,17 +9,17 @@ import (
 	"strings"
 )
 
-// Line is one said line of a log that is read as a one-to-one message.
-type Line struct {
+// line is one said line of a log that is read as a one-to-one message.
+type line struct {
 	From, To string // nicks
 	Text     string // whole, the name it begins with included
 }
 
-// Read reads every *.log of dir in name order and returns the speakers and the
+// readLogs reads every *.log of dir in name order and returns the speakers and the
 // one-to-one messages in the log's order: a said line whose text begins with the name
 // of a speaker of any file, in its exact case, then ':' or ','. Those to oneself are
 // left out.
-func Read(dir fs.FS) (speakers []string, messages []Line, err error) {
+func readLogs(dir fs.FS) (speakers []string, messages []line, err error) {
 	names, err := fs.Glob(dir, "*.log")
 	if err != nil {
 		return nil, nil, fmt.Errorf("list logs: %w", err)
@@ -37,7 +36,7 @@ func Read(dir fs.FS) (speakers []string, messages []Line, err error) {
 		sc := bufio.NewScanner(f)
 		sc.Buffer(make([]byte, 64<<10), 1<<20)
 		for sc.Scan() {
-			nick, text, ok := ParseSaid(sc.Text())
+			nick, text, ok := parseSaid(sc.Text())
 			if !ok {
 				continue
 			}
@@ -53,15 +52,15 @@ func Read(dir fs.FS) (speakers []string, messages []Line, err error) {
 		}
 	}
 	for _, s := range all {
-		if to, ok := Addressee(s.text); ok && known[to] && to != s.nick {
-			messages = append(messages, Line{From: s.nick, To: to, Text: s.text})
+		if to, ok := addressee(s.text); ok && known[to] && to != s.nick {
+			messages = append(messages, line{From: s.nick, To: to, Text: s.text})
 		}
 	}
 	return speakers, messages, nil
 }
 
-// Addressee is the name that a text begins with.
-func Addressee(text string) (string, bool) {
+// addressee is the name that a text begins with.
+func addressee(text string) (string, bool) {
 	end := strings.IndexAny(text, ":,")
 	if end <= 0 {
 		return "", false
@@ -69,8 +68,8 @@ func Addressee(text string) (string, bool) {
 	return text[:end], true
 }
 
-// ParseSaid reads "[03:57] <nick> text"; the text follows exactly one space.
-func ParseSaid(l string) (nick, text string, ok bool) {
+// parseSaid reads "[03:57] <nick> text"; the text follows exactly one space.
+func parseSaid(l string) (nick, text string, ok bool) {
 	if len(l) < 8 || l[0] != '[' || l[6] != ']' || !strings.HasPrefix(l[7:], " <") {
 		return "", "", false
 	}

@@ -77,29 +77,6 @@ func (p *jointProjector) Project(ctx context.Context, one im.Projection) error {
 	return err
 }
 
-// jointSessions asks where the users of several strands are in one round trip. They share
-// the answer and only read it.
-type jointSessions struct {
-	asks *joint.Call[[]im.UserID, map[im.UserID][]im.SessionRef]
-}
-
-func joinSessions(s Sessions, cfg *Config) *jointSessions {
-	return &jointSessions{&joint.Call[[]im.UserID, map[im.UserID][]im.SessionRef]{
-		Flights: jointFlights, Room: jointUsers, Timeout: cfg.CacheTimeout,
-		Weigh: func(users []im.UserID) int { return len(users) },
-		Join: func(all [][]im.UserID) []im.UserID {
-			users := slices.Concat(all...)
-			slices.Sort(users)
-			return slices.Compact(users)
-		},
-		Make: s.Sessions,
-	}}
-}
-
-func (s *jointSessions) Sessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error) {
-	return s.asks.Do(ctx, users)
-}
-
 // jointBus publishes what several strands have for one node in one message. A strand
 // publishes its next after this one, so its order stands.
 type jointBus struct {

@@ -78,7 +78,7 @@ func NewRunner(cfg Config, deps Deps) (*Runner, error) {
 		r.deps.Now = time.Now
 	}
 	r.inserts = joinInserts(deps.Archive, &r.cfg)
-	r.deps.Projector, r.deps.Sessions, r.deps.Bus = joinProjector(deps.Projector, &r.cfg), joinSessions(deps.Sessions, &r.cfg), joinBus(deps.Bus, &r.cfg)
+	r.deps.Projector, r.deps.Bus = joinProjector(deps.Projector, &r.cfg), joinBus(deps.Bus, &r.cfg)
 	if deps.Queue != nil {
 		r.partitions = deps.Queue.Partitions()
 		if limit := deps.Queue.RebalanceTimeout(); r.cfg.DrainTimeout >= limit {

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/logic/im/joint"
 )
 
 const (
@@ -34,6 +36,7 @@ type people interface {
 type Profiles struct {
 	redis   *Redis
 	people  people
+	asks    *joint.Call[[]im.UserID, map[im.UserID]im.Profile]
 	local   *lru.Cache[im.UserID, localProfile]
 	handles *lru.Cache[string, im.UserID]
 	now     func() time.Time
@@ -54,7 +57,9 @@ func NewProfiles(r *Redis, p people) (*Profiles, error) {
 	if err != nil {
 		return nil, fmt.Errorf("handle cache: %w", err)
 	}
-	return &Profiles{redis: r, people: p, local: local, handles: handles, now: time.Now}, nil
+	ps := &Profiles{redis: r, people: p, local: local, handles: handles, now: time.Now}
+	ps.asks = joinUsers(ps.fetch)
+	return ps, nil
 }
 
 // Profiles leaves unknown users out of the result.
@@ -69,17 +74,22 @@ func (p *Profiles) Profiles(ctx context.Context, users []im.UserID) (map[im.User
 			missing = append(missing, u)
 		}
 	}
-	for len(missing) > 0 {
-		n := min(len(missing), projectBatch)
-		if err := p.fetch(ctx, missing[:n], out); err != nil {
+	for part := range slices.Chunk(missing, projectBatch) {
+		found, err := p.asks.Do(ctx, part) // with who else asks now, as all do who connect
+		if err != nil {
 			return nil, err
 		}
-		missing = missing[n:]
+		for _, u := range part {
+			if pr, known := found[u]; known {
+				out[u] = pr
+			}
+		}
 	}
 	return out, nil
 }
 
-func (p *Profiles) fetch(ctx context.Context, users []im.UserID, out map[im.UserID]im.Profile) error {
+func (p *Profiles) fetch(ctx context.Context, users []im.UserID) (map[im.UserID]im.Profile, error) {
+	out := make(map[im.UserID]im.Profile, len(users))
 	var unknown []im.UserID
 	gets := make([]command, len(users))
 	for i, u := range users {
@@ -99,11 +109,11 @@ func (p *Profiles) fetch(ctx context.Context, users []im.UserID, out map[im.User
 		out[u] = pr
 	}
 	if len(unknown) == 0 {
-		return nil
+		return out, nil
 	}
 	found, err := p.people.ProfilesByID(ctx, unknown)
 	if err != nil {
-		return fmt.Errorf("profiles of %d users: %w", len(unknown), err)
+		return nil, fmt.Errorf("profiles of %d users: %w", len(unknown), err)
 	}
 	sets := make([]command, 0, len(found))
 	for _, u := range unknown {
@@ -123,7 +133,7 @@ func (p *Profiles) fetch(ctx context.Context, users []im.UserID, out map[im.User
 		_ = p.redis.exec(opCtx, sets...) // a cache not filled is asked again
 		done()
 	}
-	return nil
+	return out, nil
 }
 
 func (p *Profiles) keep(pr im.Profile) {

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/logic/im/joint"
 )
 
 const (
@@ -24,6 +25,7 @@ const (
 // 90 s and its node within 25 s, both by Redis's clock.
 type Routes struct {
 	redis *Redis
+	asks  *joint.Call[[]im.UserID, map[im.UserID][]im.SessionRef]
 
 	mu     sync.Mutex         // guards what follows
 	live   map[im.NodeID]bool // as of asked
@@ -33,7 +35,11 @@ type Routes struct {
 }
 
 // NewRoutes makes Routes.
-func NewRoutes(r *Redis) *Routes { return &Routes{redis: r, lapsed: map[im.NodeID]bool{}} }
+func NewRoutes(r *Redis) *Routes {
+	t := &Routes{redis: r, lapsed: map[im.NodeID]bool{}}
+	t.asks = joinUsers(t.readSessions)
+	return t
+}
 
 // Register enters sessions, and their nodes as live. They take the places of others
 // as their policies say. Who would have more than perUser devices (0 or less: any
@@ -190,8 +196,14 @@ func (t *Routes) Remove(ctx context.Context, sessions []im.SessionRef) (map[im.N
 	return watchers, nil
 }
 
-// Sessions returns the live sessions of users; who has none is left out.
+// Sessions returns the live sessions of users; who has none is left out. It may hold others,
+// since those who ask at the same time, strands and who connects, are answered together: it
+// is not to be written.
 func (t *Routes) Sessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error) {
+	return t.asks.Do(ctx, users)
+}
+
+func (t *Routes) readSessions(ctx context.Context, users []im.UserID) (map[im.UserID][]im.SessionRef, error) {
 	out := make(map[im.UserID][]im.SessionRef, len(users))
 	err := t.read(ctx, users, func(u im.UserID, live, _ []routeEntry, _ int64) {
 		for _, e := range live {

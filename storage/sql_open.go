@@ -35,11 +35,6 @@ type DB struct {
 	peers      *joint.Call[[]peerKey, map[peerKey]im.Peer]
 }
 
-const (
-	jointFlights = 2   // so that one fills while another is on its way
-	jointKeys    = 256 // in one statement
-)
-
 // joinReads has those who connect, or send, at the same time share what they read of MySQL:
 // a herd of them would hold every connection with questions for one row each.
 func (db *DB) joinReads() {
@@ -49,12 +44,7 @@ func (db *DB) joinReads() {
 		Join:  func(all [][]deviceKey) []deviceKey { return slices.Concat(all...) },
 		Make:  db.readAuthStates,
 	}
-	db.profiles = &joint.Call[[]im.UserID, map[im.UserID]im.Profile]{
-		Flights: jointFlights, Room: jointKeys, Timeout: db.cfg.QueryTimeout,
-		Weigh: func(ids []im.UserID) int { return len(ids) },
-		Join:  func(all [][]im.UserID) []im.UserID { return slices.Concat(all...) },
-		Make:  db.readProfiles,
-	}
+	db.profiles = joinUsers(db.readProfiles)
 	db.peers = &joint.Call[[]peerKey, map[peerKey]im.Peer]{
 		Flights: jointFlights, Room: jointKeys, Timeout: db.cfg.QueryTimeout,
 		Weigh: func(keys []peerKey) int { return len(keys) },

@@ -18,6 +18,9 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
+// profileSpan is how long a herd is profiled: it is in about then.
+const profileSpan = 2 * time.Second
+
 // herd opens connections with authentication, as many at once as inFlight, and closes
 // them: what a connector that comes back must take.
 func (b *bench) herd(ctx context.Context, n, inFlight int) (Result, error) {
@@ -38,6 +41,7 @@ func (b *bench) herd(ctx context.Context, n, inFlight int) (Result, error) {
 	var refused atomic.Int64
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
+	profiled := b.profile(ctx, "connect", profileSpan)
 	from := b.costsNow(ctx)
 	for i, p := range all {
 		g.Go(func() error {
@@ -57,6 +61,9 @@ func (b *bench) herd(ctx context.Context, n, inFlight int) (Result, error) {
 		return Result{}, err
 	}
 	to := b.costsNow(ctx)
+	if err := profiled(); err != nil {
+		return Result{}, err
+	}
 	res := b.result("connect", "connection", from, to, int64(n)-refused.Load(), h)
 	res.Setting = fmt.Sprintf("%d connections with authentication, %d at once", n, inFlight)
 	res.Faults.Refused = refused.Load()

@@ -29,7 +29,7 @@ type bench struct {
 }
 
 // scenarios in the order in which they run.
-var scenarios = []string{"pairs", "rate", "group", "idle", "connect", "history", "sync"}
+var scenarios = []string{"pairs", "rate", "group", "idle", "connect", "history", "sync", "memory"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -140,6 +140,8 @@ func run(ctx context.Context, args []string) (err error) {
 			}
 		case "connect":
 			err = note(b.herd(ctx, herd, 64))
+		case "memory":
+			err = note(b.memory(ctx))
 		case "history":
 			err = each(rows, func(n, _ int) error { return notes(b.history(ctx, n)) })
 		case "sync":

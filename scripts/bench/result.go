@@ -23,6 +23,8 @@ type Result struct {
 	Faults   Faults  `json:"faults"`
 	// Extra are figures that only this scenario has, by name.
 	Extra map[string]float64 `json:"extra,omitempty"`
+	// Weights are of memory.
+	Weights *unitCosts `json:"weights,omitempty"`
 }
 
 // Delay is how long a unit took, ms.
@@ -65,6 +67,9 @@ func (r Result) print(w io.Writer) {
 		c.Publishes, c.Commands, c.Statements, c.Fsyncs, c.Batch, c.Request)
 	for _, name := range byName(r.Extra) {
 		fmt.Fprintf(w, "  %s %.4g\n", name, r.Extra[name])
+	}
+	if r.Weights != nil {
+		r.Weights.print(w)
 	}
 	fmt.Fprintf(w, "  %s\n", r.Faults)
 }

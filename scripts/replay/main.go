@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/curlew-im/curlew/scripts/replay/corpus"
 )
 
 type options struct {
@@ -73,7 +75,7 @@ func run(ctx context.Context, o options, log *slog.Logger) (*result, error) {
 	default:
 		return nil, fmt.Errorf("-mode %q is neither direct nor groups", o.mode)
 	}
-	speakers, messages, err := readLogs(os.DirFS(o.data))
+	speakers, messages, err := corpus.Read(os.DirFS(o.data))
 	if err != nil {
 		return nil, err
 	}

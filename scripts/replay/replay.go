@@ -17,6 +17,7 @@ import (
 	"github.com/curlew-im/curlew/api/protocol"
 	"github.com/curlew-im/curlew/client"
 	"github.com/curlew-im/curlew/logic/im"
+	"github.com/curlew-im/curlew/scripts/replay/corpus"
 )
 
 const (
@@ -48,7 +49,7 @@ type replay struct {
 	server  *client.HTTP
 	people  map[string]*person
 	order   []*person
-	lines   []line
+	lines   []corpus.Line
 	threads map[im.ConversationID]*thread
 	posts   []*post
 	reads   chan func(context.Context)
@@ -56,7 +57,7 @@ type replay struct {
 	stored  atomic.Int64
 }
 
-func newReplay(o options, speakers []string, lines []line, log *slog.Logger) *replay {
+func newReplay(o options, speakers []string, lines []corpus.Line, log *slog.Logger) *replay {
 	id, secret, _ := strings.Cut(o.key, ":")
 	r := &replay{
 		opt: o, log: log, lines: lines,
@@ -174,7 +175,7 @@ func (r *replay) send(ctx context.Context) error {
 	return nil
 }
 
-func (r *replay) sendLine(ctx context.Context, l line) error {
+func (r *replay) sendLine(ctx context.Context, l corpus.Line) error {
 	from, to := r.people[l.From], r.people[l.To]
 	id := im.DirectConversation(from.id(), to.id())
 	th := r.threads[id]

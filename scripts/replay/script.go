@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/curlew-im/curlew/scripts/replay/corpus"
 )
 
 // What the logs leave out of who is there: quits, and in the later years joins. Who is
@@ -51,7 +53,7 @@ type groupScript struct {
 	messages int
 }
 
-// readScript reads every *.log of dir; what is said in it are the messages of readLogs,
+// readScript reads every *.log of dir; what is said in it are the messages of corpus.Read,
 // of each file at most perFile (0: all). People are the same in all files by their nick,
 // but who takes part in a renaming is somebody of that file alone: a name is then theirs
 // for a while only.
@@ -61,7 +63,7 @@ func readScript(dir fs.FS, perFile int) (*groupScript, error) {
 		return nil, fmt.Errorf("list logs: %w", err)
 	}
 	slices.Sort(names)
-	speakers, _, err := readLogs(dir)
+	speakers, _, err := corpus.Read(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +111,7 @@ func readEvents(dir fs.FS, name string, known map[string]bool, perFile int) (eve
 			continue
 		}
 		if e.kind == stepSay {
-			if to, ok := addressee(e.text); !ok || !known[to] || to == e.who {
+			if to, ok := corpus.Addressee(e.text); !ok || !known[to] || to == e.who {
 				continue
 			}
 			if said++; perFile > 0 && said > perFile {
@@ -126,7 +128,7 @@ func readEvents(dir fs.FS, name string, known map[string]bool, perFile int) (eve
 
 // parseEvent reads what was said, joins, leaves and renames; everything else is no event.
 func parseEvent(l string) (event, bool) {
-	if nick, text, ok := parseSaid(l); ok {
+	if nick, text, ok := corpus.Said(l); ok {
 		return event{stepSay, nick, text}, true
 	}
 	f := strings.Fields(l)

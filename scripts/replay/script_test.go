@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"testing/fstest"
+
+	"github.com/curlew-im/curlew/scripts/replay/corpus"
 )
 
 // What the excerpt comes to is consistent: nobody speaks, leaves or is renamed who is
@@ -14,7 +16,7 @@ func TestReadScript_WhoActsIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, direct, err := readLogs(os.DirFS("testdata"))
+	_, direct, err := corpus.Read(os.DirFS("testdata"))
 	if err != nil || len(direct) != s.messages || s.messages == 0 {
 		t.Errorf("%d messages, %d directly (%v)", s.messages, len(direct), err)
 	}

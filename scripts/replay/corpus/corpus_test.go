@@ -1,13 +1,13 @@
-package main
+package corpus
 
 import (
 	"os"
 	"testing"
 )
 
-// testdata holds a small excerpt of the corpus (CC BY 4.0; see testdata/README.md).
-func TestReadLogs_SaidToASpeakerIsAMessage(t *testing.T) {
-	speakers, messages, err := readLogs(os.DirFS("testdata"))
+// ../testdata holds a small excerpt of the corpus (CC BY 4.0; see its README.md).
+func TestRead_SaidToASpeakerIsAMessage(t *testing.T) {
+	speakers, messages, err := Read(os.DirFS("../testdata"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestReadLogs_SaidToASpeakerIsAMessage(t *testing.T) {
 	}
 }
 
-func TestParseSaid(t *testing.T) {
+func TestSaid_TakesApartWhatWasSaid(t *testing.T) {
 	for _, c := range []struct {
 		line, nick, text string
 		ok               bool
@@ -40,9 +40,9 @@ func TestParseSaid(t *testing.T) {
 		{"[03:57] <> x", "", "", false},
 		{"", "", "", false},
 	} {
-		nick, text, ok := parseSaid(c.line)
+		nick, text, ok := Said(c.line)
 		if nick != c.nick || text != c.text || ok != c.ok {
-			t.Errorf("parseSaid(%q) = %q, %q, %v", c.line, nick, text, ok)
+			t.Errorf("Said(%q) = %q, %q, %v", c.line, nick, text, ok)
 		}
 	}
 }

@@ -1,4 +1,5 @@
-package main
+// Package corpus reads the chat logs of the Ubuntu IRC corpus, for what plays them.
+package corpus
 
 import (
 	"bufio"
@@ -9,17 +10,17 @@ import (
 	"strings"
 )
 
-// line is one said line of a log that is read as a one-to-one message.
-type line struct {
+// Line is one said line of a log that is read as a one-to-one message.
+type Line struct {
 	From, To string // nicks
 	Text     string // whole, the name it begins with included
 }
 
-// readLogs reads every *.log of dir in name order and returns the speakers and the
+// Read reads every *.log of dir in name order and returns the speakers and the
 // one-to-one messages in the log's order: a said line whose text begins with the name
 // of a speaker of any file, in its exact case, then ':' or ','. Those to oneself are
 // left out.
-func readLogs(dir fs.FS) (speakers []string, messages []line, err error) {
+func Read(dir fs.FS) (speakers []string, messages []Line, err error) {
 	names, err := fs.Glob(dir, "*.log")
 	if err != nil {
 		return nil, nil, fmt.Errorf("list logs: %w", err)
@@ -36,7 +37,7 @@ func readLogs(dir fs.FS) (speakers []string, messages []line, err error) {
 		sc := bufio.NewScanner(f)
 		sc.Buffer(make([]byte, 64<<10), 1<<20)
 		for sc.Scan() {
-			nick, text, ok := parseSaid(sc.Text())
+			nick, text, ok := Said(sc.Text())
 			if !ok {
 				continue
 			}
@@ -52,15 +53,15 @@ func readLogs(dir fs.FS) (speakers []string, messages []line, err error) {
 		}
 	}
 	for _, s := range all {
-		if to, ok := addressee(s.text); ok && known[to] && to != s.nick {
-			messages = append(messages, line{From: s.nick, To: to, Text: s.text})
+		if to, ok := Addressee(s.text); ok && known[to] && to != s.nick {
+			messages = append(messages, Line{From: s.nick, To: to, Text: s.text})
 		}
 	}
 	return speakers, messages, nil
 }
 
-// addressee is the name that a text begins with.
-func addressee(text string) (string, bool) {
+// Addressee is the name that a text begins with.
+func Addressee(text string) (string, bool) {
 	end := strings.IndexAny(text, ":,")
 	if end <= 0 {
 		return "", false
@@ -68,8 +69,8 @@ func addressee(text string) (string, bool) {
 	return text[:end], true
 }
 
-// parseSaid reads "[03:57] <nick> text"; the text follows exactly one space.
-func parseSaid(l string) (nick, text string, ok bool) {
+// Said takes apart "[03:57] <nick> text"; the text follows exactly one space.
+func Said(l string) (nick, text string, ok bool) {
 	if len(l) < 8 || l[0] != '[' || l[6] != ']' || !strings.HasPrefix(l[7:], " <") {
 		return "", "", false
 	}

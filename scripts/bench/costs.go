@@ -22,6 +22,7 @@ type process struct {
 type usage struct {
 	cpu      time.Duration
 	syscalls int64 // reads and writes of any kind of descriptor
+	bytes    int64 // read and written, to files and sockets
 	rss      int64 // bytes, now
 }
 
@@ -47,9 +48,12 @@ func (p process) use() (u usage, err error) {
 	io, err := os.ReadFile(filepath.Join(dir, "io"))
 	for line := range strings.Lines(string(io)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		if name == "syscr" || name == "syscw" {
-			n, _ := strconv.ParseInt(value, 10, 64)
+		n, _ := strconv.ParseInt(value, 10, 64)
+		switch name {
+		case "syscr", "syscw":
 			u.syscalls += n
+		case "rchar", "wchar":
+			u.bytes += n
 		}
 	}
 	return u, err
@@ -73,6 +77,7 @@ func (b *bench) costsNow(ctx context.Context) costs {
 		sum := c.use[p.role]
 		sum.cpu += u.cpu
 		sum.syscalls += u.syscalls
+		sum.bytes += u.bytes
 		sum.rss += u.rss
 		c.use[p.role] = sum
 	}
@@ -118,9 +123,12 @@ func scrape(ctx context.Context, addr string, sums map[string]float64) {
 // Costs is what a run cost, per message or per delivery as its scenario says.
 type Costs struct {
 	// CPU is µs for each of the units, by role; Server is over all but the generator.
-	CPU        map[string]float64 `json:"cpu_us"`
-	ServerCPU  float64            `json:"server_cpu_us"`
-	Syscalls   map[string]float64 `json:"syscalls"`
+	CPU       map[string]float64 `json:"cpu_us"`
+	ServerCPU float64            `json:"server_cpu_us"`
+	Syscalls  map[string]float64 `json:"syscalls"`
+	// Bytes are read and written, to files and sockets; of the database what it counts
+	// itself, to sockets and its log, as it receives by a call that the kernel leaves out.
+	Bytes      map[string]float64 `json:"bytes"`
 	RSS        map[string]int64   `json:"rss_bytes"` // at the end
 	Publishes  float64            `json:"redis_publishes"`
 	Commands   float64            `json:"redis_commands"`
@@ -132,7 +140,7 @@ type Costs struct {
 
 // between is the costs from one snapshot to another for each of units.
 func between(from, to costs, units int64) Costs {
-	c := Costs{CPU: make(map[string]float64), Syscalls: make(map[string]float64), RSS: make(map[string]int64)}
+	c := Costs{CPU: make(map[string]float64), Syscalls: make(map[string]float64), Bytes: make(map[string]float64), RSS: make(map[string]int64)}
 	n := float64(max(units, 1))
 	for role, u := range to.use {
 		us := float64((u.cpu - from.use[role].cpu).Microseconds()) / n
@@ -141,6 +149,7 @@ func between(from, to costs, units int64) Costs {
 			c.ServerCPU += us
 		}
 		c.Syscalls[role] = float64(u.syscalls-from.use[role].syscalls) / n
+		c.Bytes[role] = float64(u.bytes-from.use[role].bytes) / n
 		c.RSS[role] = u.rss
 	}
 	d := func(name string) float64 { return to.counters[name] - from.counters[name] }
@@ -151,6 +160,7 @@ func between(from, to costs, units int64) Costs {
 		return 0
 	}
 	c.Publishes, c.Commands = d("redis_publish")/n, d("redis_commands")/n
+	c.Bytes["mysql"] = d("mysql_bytes") / n
 	c.Statements, c.Fsyncs = d("mysql_statements")/n, d("mysql_fsyncs")/n
 	c.Batch, c.Request = ratio("curlew_jobs_batch_records"), ratio("curlew_queue_produce_records")
 	return c

@@ -4,6 +4,7 @@
 //	go run ./scripts/bench                                    everything, about 15 minutes
 //	go run ./scripts/bench -scenarios pairs,rate -span 30s    some of it
 //	go run ./scripts/bench -scenarios pairs -floor            beside the stores driven directly
+//	go run ./scripts/bench -growth all                        curves instead, about 20 minutes
 //
 // Every run checks while it measures that nothing is lost, doubled or out of order, and
 // ends with a line of JSON. On a machine that others share, rates and delays move with
@@ -11,7 +12,9 @@
 // by, and counts are what they are.
 //
 // A scenario is a file: pairs.go, rate.go, group.go (messages; talk.go is what they share),
-// connects.go (idle connections, and a herd that comes), pulls.go (history, sync). costs.go
+// connects.go (idle connections, and a herd that comes), pulls.go (history, sync), replay.go
+// (real chat). growth.go measures what a message costs against what grows; the command
+// picture draws that, and the comparison with peers, from the lines of JSON. costs.go
 // reads what processes and stores have used, verify.go holds what came against what was
 // sent, floor.go drives stores and sockets directly.
 package main

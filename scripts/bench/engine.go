@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/curlew-im/curlew/client"
@@ -39,7 +38,7 @@ type node struct {
 
 const serverKey = "bench"
 
-// begin builds the engine, brings the schema up and starts the processes.
+// begin starts the stores, builds the engine and opens it.
 func begin(ctx context.Context, root string, counts map[string]int, extra map[string]string) (e *engine, err error) {
 	e = &engine{dir: filepath.Join(root, "data", "bench"), secret: random()}
 	e.binary = filepath.Join(e.dir, "curlew")
@@ -59,9 +58,14 @@ func begin(ctx context.Context, root string, counts map[string]int, extra map[st
 	if out, err := build.CombinedOutput(); err != nil {
 		return e, fmt.Errorf("build: %w\n%s", err, out)
 	}
+	return e, e.open(ctx, counts, extra)
+}
+
+// open brings the schema up and starts the processes.
+func (e *engine) open(ctx context.Context, counts map[string]int, extra map[string]string) error {
 	bridge, err := ports.Find()
 	if err != nil {
-		return e, err
+		return err
 	}
 	e.keys = map[string]string{
 		"profile": "bench", "log.level": "warn", "data": e.dir,
@@ -76,16 +80,16 @@ func begin(ctx context.Context, root string, counts map[string]int, extra map[st
 	}
 	migrate := e.command(ctx, "migrate")
 	if out, err := migrate.CombinedOutput(); err != nil {
-		return e, fmt.Errorf("migrate: %w\n%s", err, out)
+		return fmt.Errorf("migrate: %w\n%s", err, out)
 	}
 	for _, role := range []string{"jobs", "logic", "api", "connector"} {
 		for range max(counts[role], 1) {
 			if err := e.start(ctx, role); err != nil {
-				return e, err
+				return err
 			}
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // command prepares the binary with what all processes share.
@@ -140,14 +144,7 @@ func (e *engine) start(ctx context.Context, role string) error {
 
 // end stops the processes, the last first, then the stores.
 func (e *engine) end() error {
-	for i := len(e.nodes) - 1; i >= 0; i-- {
-		n := e.nodes[i]
-		_ = n.cmd.Process.Signal(syscall.SIGTERM)
-	}
-	for _, n := range e.nodes {
-		_ = n.cmd.Wait() // told to end
-		n.log.Close()
-	}
+	e.halt()
 	if e.stores == nil {
 		return nil
 	}

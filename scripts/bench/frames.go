@@ -84,9 +84,15 @@ func number(b []byte) (n uint64, rest []byte) {
 // textBytes is the length of the texts that are sent, as in DESIGN.md's table.
 const textBytes = 100
 
-// appendSend appends the frame of a message. Its text is who sent it, their how many-th
-// it is and when, padded: what every receiver needs to check and to measure.
+// appendSend appends the frame of a message of textBytes.
 func appendSend(b []byte, id int64, to string, run string, from im.UserID, n int64, at int64) []byte {
+	return appendText(b, id, to, run, from, n, at, "")
+}
+
+// appendText appends the frame of a message. Its text begins with who sent it, their
+// how many-th it is and when: what every receiver needs to check and to measure. A text
+// of one's own comes after that; without one it is padded to textBytes.
+func appendText(b []byte, id int64, to string, run string, from im.UserID, n int64, at int64, text string) []byte {
 	b = append(b, `{"id":"`...)
 	b = strconv.AppendInt(b, id, 10)
 	b = append(b, `","cmd":"send","data":{"client_msg_id":"`...)
@@ -102,8 +108,15 @@ func appendSend(b []byte, id int64, to string, run string, from im.UserID, n int
 	b = strconv.AppendInt(b, n, 10)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, at, 10)
-	b = append(b, ' ')
-	for len(b)-start < textBytes {
+	b = append(b, " ."...)
+	if text != "" {
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			panic(err) // a string
+		}
+		b = append(b, quoted[1:len(quoted)-1]...)
+	}
+	for text == "" && len(b)-start < textBytes {
 		b = append(b, '.')
 	}
 	return append(b, `"}}}`...)

@@ -29,7 +29,7 @@ type bench struct {
 }
 
 // scenarios in the order in which they run.
-var scenarios = []string{"pairs", "rate", "group", "idle", "connect", "history", "sync", "memory"}
+var scenarios = []string{"pairs", "rate", "group", "idle", "connect", "history", "sync", "replay", "memory"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -52,7 +52,7 @@ func main() {
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	b := &bench{run: strconv.FormatInt(time.Now().UnixNano(), 36)}
-	var which, counts, rates, groups, rows, lists, set string
+	var which, counts, rates, groups, rows, lists, logs, growth, set string
 	var idle, herd int
 	var floor bool
 	var out string
@@ -68,6 +68,8 @@ func run(ctx context.Context, args []string) (err error) {
 	flags.IntVar(&herd, "connects", 8000, "connections of connect")
 	flags.StringVar(&rows, "rows", "10000,1000000,10000000", "rows of history")
 	flags.StringVar(&lists, "conversations", "100,1000", "conversations of sync")
+	flags.StringVar(&logs, "data", "", "folder of chat logs of replay (default: the excerpt in scripts/replay)")
+	flags.StringVar(&growth, "growth", "", "curves instead of scenarios: all, or some of conversations,users,partitions,jobs,members,rows, each with points of one's own as in rows:1000:2000")
 	flags.BoolVar(&floor, "floor", false, "also drive the stores and sockets directly")
 	flags.StringVar(&set, "set", "", "settings of the engine, key=value, separated by commas")
 	flags.StringVar(&b.profiles, "profiles", "", "folder for CPU profiles of the engine's processes, taken while it is measured")
@@ -118,6 +120,13 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	wanted := strings.Split(which, ",")
+	var curves []Curve
+	if growth != "" {
+		wanted = nil
+		if curves, err = b.grow(ctx, growth, number, extra); err != nil {
+			return fmt.Errorf("growth: %w", err)
+		}
+	}
 	for _, name := range wanted {
 		if !slices.Contains(scenarios, name) {
 			return fmt.Errorf("-scenarios: %q is none of %v", name, scenarios)
@@ -146,6 +155,8 @@ func run(ctx context.Context, args []string) (err error) {
 			err = each(rows, func(n, _ int) error { return notes(b.history(ctx, n)) })
 		case "sync":
 			err = each(lists, func(n, _ int) error { return notes(b.syncs(ctx, n)) })
+		case "replay":
+			err = note(b.replay(ctx, root, logs))
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -173,8 +184,13 @@ func run(ctx context.Context, args []string) (err error) {
 		}
 		defer w.Close()
 	}
-	if err := line(w, about, results, floors); err != nil {
+	if err := line(w, about, results, floors, curves); err != nil {
 		return err
+	}
+	for _, c := range curves {
+		for _, p := range c.Points {
+			results = append(results, p.Result)
+		}
 	}
 	for _, r := range results {
 		if r.Faults.any() {

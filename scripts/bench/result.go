@@ -65,6 +65,11 @@ func (r Result) print(w io.Writer) {
 	c := r.Costs
 	fmt.Fprintf(w, "\n  each: publishes %.3f  Redis commands %.2f  statements %.3f  fsyncs %.3f; records a batch %.1f, a produce request %.1f\n",
 		c.Publishes, c.Commands, c.Statements, c.Fsyncs, c.Batch, c.Request)
+	fmt.Fprintf(w, "  bytes read and written each:")
+	for _, role := range byName(c.Bytes) {
+		fmt.Fprintf(w, "  %s %.0f", role, c.Bytes[role])
+	}
+	fmt.Fprintln(w)
 	for _, name := range byName(r.Extra) {
 		fmt.Fprintf(w, "  %s %.4g\n", name, r.Extra[name])
 	}
@@ -91,10 +96,11 @@ func byName[V any](m map[string]V) []string {
 }
 
 // line is everything of a run as one line of JSON.
-func line(w io.Writer, about About, results []Result, floors []Floor) error {
+func line(w io.Writer, about About, results []Result, floors []Floor, curves []Curve) error {
 	return json.NewEncoder(w).Encode(struct {
 		About   About    `json:"about"`
 		Results []Result `json:"results"`
 		Floors  []Floor  `json:"floors,omitempty"`
-	}{about, results, floors})
+		Curves  []Curve  `json:"curves,omitempty"`
+	}{about, results, floors, curves})
 }

@@ -35,8 +35,11 @@ var storePorts = map[string]string{
 	"CURLEW_SERVICES_KAFKA_PORT": "19192", "CURLEW_SERVICES_KAFKA_CONTROLLER_PORT": "19193",
 }
 
+// databasePrefix is what the services' own account may create.
+const databasePrefix = "curlew_test_bench_"
+
 func openStores(ctx context.Context, root, data string) (*stores, error) {
-	s := &stores{services: services.Services{Root: root, Data: data}, database: "curlew_test_bench_" + random()[:12]}
+	s := &stores{services: services.Services{Root: root, Data: data}}
 	for k, v := range storePorts {
 		if os.Getenv(k) == "" {
 			s.services.Env = append(s.services.Env, k+"="+v)
@@ -57,13 +60,10 @@ func openStores(ctx context.Context, root, data string) (*stores, error) {
 	if s.admin, err = sql.Open("mysql", cfg.FormatDSN()); err != nil {
 		return s, err
 	}
-	if _, err := s.admin.ExecContext(ctx, "CREATE DATABASE "+s.database); err != nil {
-		return s, err
-	}
 	s.redis = redis.NewClient(&redis.Options{
 		Addr: s.env["CURLEW_REDIS_ADDR"], Username: "default", Password: s.env["CURLEW_REDIS_ADMIN_PASSWORD"], DisableIdentity: true,
 	})
-	return s, s.redis.FlushAll(ctx).Err()
+	return s, s.renew(ctx)
 }
 
 // restart ends a store in good order and starts it again, with nothing in memory.
@@ -125,7 +125,8 @@ func (s *stores) processes() (all []process) {
 // counters are what the stores count themselves.
 func (s *stores) counters(ctx context.Context) map[string]float64 {
 	n := make(map[string]float64)
-	rows, err := s.admin.QueryContext(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Questions', 'Innodb_os_log_fsyncs', 'Innodb_data_fsyncs')")
+	rows, err := s.admin.QueryContext(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN"+
+		" ('Questions', 'Innodb_os_log_fsyncs', 'Innodb_data_fsyncs', 'Bytes_received', 'Bytes_sent', 'Innodb_os_log_written')")
 	if err == nil {
 		defer rows.Close()
 		for rows.Next() {
@@ -134,10 +135,13 @@ func (s *stores) counters(ctx context.Context) map[string]float64 {
 			if rows.Scan(&name, &value) != nil {
 				continue
 			}
-			if name == "Questions" {
+			switch name {
+			case "Questions":
 				n["mysql_statements"] = value
-			} else {
+			case "Innodb_os_log_fsyncs", "Innodb_data_fsyncs":
 				n["mysql_fsyncs"] += value
+			default:
+				n["mysql_bytes"] += value
 			}
 		}
 	}

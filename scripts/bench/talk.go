@@ -223,7 +223,6 @@ func pause(ctx context.Context, d time.Duration) {
 // faults adds up what every receiver saw. receiversOf says who should have got a
 // sender's messages.
 func (r *room) faults(receiversOf func(*talker) []*talker) Faults {
-	var f Faults
 	due := make(map[*talker]map[im.UserID]int64)
 	for _, t := range r.talkers {
 		for _, to := range receiversOf(t) {
@@ -232,9 +231,15 @@ func (r *room) faults(receiversOf func(*talker) []*talker) Faults {
 			}
 			due[to][t.user] = t.sent
 		}
-		f.Refused += t.refused.Load()
 	}
+	return r.faultsOf(due)
+}
+
+// faultsOf holds what came against what was due to each receiver from each sender.
+func (r *room) faultsOf(due map[*talker]map[im.UserID]int64) Faults {
+	var f Faults
 	for _, t := range r.talkers {
+		f.Refused += t.refused.Load()
 		t.check.finish(due[t])
 		f.add(t.check)
 	}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// fresh has the engine start anew: on an empty database, an empty Redis and topics of
+// its own, with these processes and settings. What was kept before is dropped.
+func (e *engine) fresh(ctx context.Context, counts map[string]int, extra map[string]string) error {
+	e.halt()
+	if err := e.stores.dropTopics(ctx, e.keys["queue.prefix"]); err != nil {
+		return fmt.Errorf("drop topics: %w", err)
+	}
+	if err := e.stores.renew(ctx); err != nil {
+		return fmt.Errorf("renew the stores: %w", err)
+	}
+	return e.open(ctx, counts, extra)
+}
+
+// halt stops the processes, the last first.
+func (e *engine) halt() {
+	for i := len(e.nodes) - 1; i >= 0; i-- {
+		_ = e.nodes[i].cmd.Process.Signal(syscall.SIGTERM)
+	}
+	for _, n := range e.nodes {
+		_ = n.cmd.Wait() // told to end
+		n.log.Close()
+	}
+	e.nodes, e.sockets, e.bases = nil, nil, nil
+}
+
+// renew goes on with another database, and an empty Redis.
+func (s *stores) renew(ctx context.Context) error {
+	if s.database != "" {
+		if _, err := s.admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+s.database); err != nil {
+			return err
+		}
+	}
+	s.database = databasePrefix + random()[:12]
+	if _, err := s.admin.ExecContext(ctx, "CREATE DATABASE "+s.database); err != nil {
+		return err
+	}
+	return s.redis.FlushAll(ctx).Err()
+}
+
+// dropTopics deletes the topics whose names begin with prefix.
+func (s *stores) dropTopics(ctx context.Context, prefix string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	c := &kafka.Client{Addr: kafka.TCP(strings.Split(s.env["CURLEW_KAFKA_ADDRS"], ",")...)}
+	meta, err := c.Metadata(ctx, &kafka.MetadataRequest{})
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, t := range meta.Topics {
+		if strings.HasPrefix(t.Name, prefix) {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	res, err := c.DeleteTopics(ctx, &kafka.DeleteTopicsRequest{Topics: names})
+	if err != nil {
+		return err
+	}
+	for _, err := range res.Errors {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -18,7 +18,7 @@ type series struct {
 const (
 	panelWidth, panelHeight = 320, 230
 	marginLeft, marginTop   = 52, 56
-	namesWidth              = 118
+	namesWidth              = 150
 	curveHeight             = marginTop + panelHeight + 56
 	curveWidth              = 2 * (marginLeft + panelWidth + namesWidth)
 )
@@ -32,7 +32,7 @@ func drawCurve(c curve) string {
 	var xs []float64
 	server := series{name: "all of the server", strong: true}
 	cpu := make(map[string]*series)
-	counts := []series{{name: "Redis commands"}, {name: "SQL statements"}, {name: "publishes"}, {name: "KB of Redis"}, {name: "KB of MySQL"}, {name: "KB of Kafka"}}
+	counts := []series{{name: "Redis commands"}, {name: "SQL statements"}, {name: "publishes"}, {name: "kB of Redis"}, {name: "kB of MySQL"}, {name: "kB of Kafka"}}
 	for _, p := range c.Points {
 		xs = append(xs, p.X)
 		r := p.Result.Costs

@@ -37,4 +37,4 @@ faults:
 
 # A short form of what the README's figures come from.
 bench:
-	go run ./scripts/bench -scenarios pairs,rate,group,connect,sync -rates 1000 -groups 100x4,1000x1 -connects 2000 -conversations 100 -warm 3s -span 5s
+	go run ./scripts/bench -scenarios pairs,rate,group,connect,sync,replay -rates 1000 -groups 100x4,1000x1 -connects 2000 -conversations 100 -warm 3s -span 5s

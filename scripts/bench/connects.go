@@ -202,10 +202,11 @@ func holdHere(ctx context.Context, in io.Reader, out io.Writer) error {
 // beatEvery is between two pings of a connection: the interval that the server asks for.
 const beatEvery = 25 * time.Second
 
+var pingFrame = []byte(`{"id":"1","cmd":"ping","data":{}}`)
+
 // beat pings each connection in its turn, so that the server hears of one every moment,
 // and reads what it has answered to the last.
 func beat(open []*socket, ended <-chan struct{}) {
-	ping := []byte(`{"id":"2","cmd":"ping","data":{}}`)
 	tick := time.NewTicker(max(beatEvery/time.Duration(len(open)+1), 100*time.Microsecond))
 	defer tick.Stop()
 	var buf []byte
@@ -216,7 +217,7 @@ func beat(open []*socket, ended <-chan struct{}) {
 		case <-tick.C:
 		}
 		s := open[i%len(open)]
-		s.put(ping)
+		s.put(pingFrame)
 		if s.flush() != nil {
 			continue
 		}

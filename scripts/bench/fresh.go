@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -14,9 +16,7 @@ import (
 // its own, with these processes and settings. What was kept before is dropped.
 func (e *engine) fresh(ctx context.Context, counts map[string]int, extra map[string]string) error {
 	e.halt()
-	if err := e.stores.dropTopics(ctx, e.keys["queue.prefix"]); err != nil {
-		return fmt.Errorf("drop topics: %w", err)
-	}
+	_ = os.Remove(e.keys["logic.auth.keys_file"]) // the next one has another
 	if err := e.stores.renew(ctx); err != nil {
 		return fmt.Errorf("renew the stores: %w", err)
 	}
@@ -35,18 +35,26 @@ func (e *engine) halt() {
 	e.nodes, e.sockets, e.bases = nil, nil, nil
 }
 
-// renew goes on with another database, and an empty Redis.
+// renew goes on with another database, which gives the topics their names too, and an
+// empty Redis.
 func (s *stores) renew(ctx context.Context) error {
-	if s.database != "" {
-		if _, err := s.admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+s.database); err != nil {
-			return err
-		}
+	if err := s.drop(ctx); err != nil {
+		return err
 	}
 	s.database = databasePrefix + random()[:12]
 	if _, err := s.admin.ExecContext(ctx, "CREATE DATABASE "+s.database); err != nil {
 		return err
 	}
 	return s.redis.FlushAll(ctx).Err()
+}
+
+// drop deletes the database and the topics of the run.
+func (s *stores) drop(ctx context.Context) error {
+	if s.database == "" {
+		return nil
+	}
+	_, err := s.admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+s.database)
+	return errors.Join(err, s.dropTopics(ctx, s.database+"."))
 }
 
 // dropTopics deletes the topics whose names begin with prefix.

@@ -58,10 +58,10 @@ var everything = []growing{
 }
 
 const (
-	talkative          = 1500   // users of conversations and rows: enough to have a million conversations
-	longLived          = 10_000 // conversations over which rows are spread
-	deliveriesInFlight = 400    // of members, as far as a group's size allows it
-	growthWarm         = 5 * time.Second
+	talkative          = 1500            // users of conversations and rows: enough to have a million conversations
+	longLived          = 10_000          // conversations over which rows are spread
+	deliveriesInFlight = 400             // of members, as far as a group's size allows it
+	growthWarm         = 5 * time.Second // of each point but the first
 )
 
 // grow measures the curves that are asked for: "all", or "name,name:x:x", the latter at
@@ -71,7 +71,6 @@ func (b *bench) grow(ctx context.Context, wanted string, counts map[string]int, 
 	if err != nil {
 		return nil, err
 	}
-	b.users = min(b.users, talkative)
 	var curves []Curve
 	for _, g := range list {
 		c := Curve{Name: g.name, Axis: g.axis}

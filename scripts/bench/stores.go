@@ -94,12 +94,12 @@ func (s *stores) dsn() string {
 	return cfg.FormatDSN()
 }
 
-// close drops the run's database and stops the stores.
+// close drops what the run kept and stops the stores.
 func (s *stores) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if s.admin != nil {
-		_, _ = s.admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+s.database) // the next run has another
+		_ = s.drop(ctx) // the next run has others
 		s.admin.Close()
 	}
 	if s.redis != nil {

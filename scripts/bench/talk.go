@@ -29,6 +29,7 @@ type talker struct {
 	sent int64
 	buf  []byte
 
+	beat    *time.Timer // pings, as a client does: who says nothing is taken for gone
 	refused atomic.Int64
 	check   *verify
 	delays  *hdrhistogram.Histogram // send to receipt, µs; the reader's own
@@ -62,13 +63,18 @@ func (b *bench) enter(ctx context.Context, all []person, next func(r *talker, fr
 	for i, p := range all {
 		g.Go(func() error {
 			s, err := connect(gctx, b.engine.socket(i), p)
-			ts[i] = &talker{person: p, socket: s, room: r, check: newVerify(), delays: hdrhistogram.New(1, longestDelay, 3)}
-			return err
+			if err != nil {
+				return err
+			}
+			t := &talker{person: p, socket: s, room: r, check: newVerify(), delays: hdrhistogram.New(1, longestDelay, 3)}
+			t.beat = time.AfterFunc(beatEvery, t.ping)
+			ts[i] = t
+			return nil
 		})
 	}
 	err := g.Wait()
 	for _, t := range ts {
-		if t != nil && t.socket != nil {
+		if t != nil {
 			r.talkers[t.user] = t
 		}
 	}
@@ -111,6 +117,16 @@ func (t *talker) say(at time.Time) {
 	t.sent++
 	t.put(t.buf)
 	t.mu.Unlock()
+}
+
+// ping is said from time to time; the answer is read like any other.
+func (t *talker) ping() {
+	if t.room.closing.Load() {
+		return
+	}
+	t.put(pingFrame)
+	_ = t.flush() // its reader sees the end
+	t.beat.Reset(beatEvery)
 }
 
 // read takes what the server says until the connection ends. What it makes others say
@@ -170,6 +186,7 @@ func (t *talker) heard(f seen) *talker {
 func (r *room) leave() {
 	r.closing.Store(true)
 	for _, t := range r.talkers {
+		t.beat.Stop()
 		t.close()
 	}
 	r.readers.Wait()

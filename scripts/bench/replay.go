@@ -61,8 +61,8 @@ func (b *bench) replay(ctx context.Context, root, logs string) (Result, error) {
 	res.Faults = r.faultsOf(r.dueIn(threads))
 	res.Setting = fmt.Sprintf("%d lines of %.0f bytes by %d speakers in %d conversations; %d casts at once, said %.1f times, at most %d in flight",
 		len(lines), p.meanBytes(), len(speakers), len(p.list)/casts, casts, float64(p.at)/float64(len(p.script)), inFlight)
-	if err := errors.Join(err, r.problem()); err != nil {
-		return res, err
+	if err := errors.Join(err, r.problem()); err != nil || res.Faults.any() {
+		return res, err // faults speak for themselves
 	}
 	return res, b.sameHistories(ctx, p, all)
 }

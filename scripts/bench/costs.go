@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,17 +64,19 @@ func (p process) use() (u usage, err error) {
 type costs struct {
 	at       time.Time
 	use      map[string]usage // by role, summed
+	cpu      map[process]time.Duration
 	counters map[string]float64
 }
 
 // costsNow takes one. What cannot be read is left out, and shows as 0.
 func (b *bench) costsNow(ctx context.Context) costs {
-	c := costs{at: time.Now(), use: make(map[string]usage), counters: make(map[string]float64)}
+	c := costs{at: time.Now(), use: make(map[string]usage), cpu: make(map[process]time.Duration), counters: make(map[string]float64)}
 	for _, p := range b.engine.processes() {
 		u, err := p.use()
 		if err != nil {
 			continue
 		}
+		c.cpu[p] = u.cpu
 		sum := c.use[p.role]
 		sum.cpu += u.cpu
 		sum.syscalls += u.syscalls
@@ -125,7 +128,10 @@ type Costs struct {
 	// CPU is µs for each of the units, by role; Server is over all but the generator.
 	CPU       map[string]float64 `json:"cpu_us"`
 	ServerCPU float64            `json:"server_cpu_us"`
-	Syscalls  map[string]float64 `json:"syscalls"`
+	// Least is the share of the least busy process of a role that has several, of an even
+	// one: 1 where they share evenly.
+	Least    map[string]float64 `json:"least_of_even,omitempty"`
+	Syscalls map[string]float64 `json:"syscalls"`
 	// Bytes are read and written, to files and sockets; of the database what it counts
 	// itself, to sockets and its log, as it receives by a call that the kernel leaves out.
 	Bytes      map[string]float64 `json:"bytes"`
@@ -152,6 +158,7 @@ func between(from, to costs, units int64) Costs {
 		c.Bytes[role] = float64(u.bytes-from.use[role].bytes) / n
 		c.RSS[role] = u.rss
 	}
+	c.Least = least(from, to)
 	d := func(name string) float64 { return to.counters[name] - from.counters[name] }
 	ratio := func(name string) float64 {
 		if count := d(name + "_count"); count > 0 {
@@ -164,4 +171,23 @@ func between(from, to costs, units int64) Costs {
 	c.Statements, c.Fsyncs = d("mysql_statements")/n, d("mysql_fsyncs")/n
 	c.Batch, c.Request = ratio("curlew_jobs_batch_records"), ratio("curlew_queue_produce_records")
 	return c
+}
+
+// least is Costs.Least, by what CPU the processes took.
+func least(from, to costs) map[string]float64 {
+	spent := make(map[string][]time.Duration)
+	for p, cpu := range to.cpu {
+		spent[p.role] = append(spent[p.role], cpu-from.cpu[p])
+	}
+	shares := make(map[string]float64)
+	for role, all := range spent {
+		var sum time.Duration
+		for _, cpu := range all {
+			sum += cpu
+		}
+		if len(all) > 1 && sum > 0 {
+			shares[role] = float64(slices.Min(all)) * float64(len(all)) / float64(sum)
+		}
+	}
+	return shares
 }

@@ -58,6 +58,9 @@ func (r Result) print(w io.Writer) {
 	for _, role := range byName(r.Costs.CPU) {
 		fmt.Fprintf(w, "  %s %.1f", role, r.Costs.CPU[role])
 	}
+	for _, role := range byName(r.Costs.Least) {
+		fmt.Fprintf(w, "; least busy %s %.2f of an even share", role, r.Costs.Least[role])
+	}
 	fmt.Fprintf(w, "\n  reads and writes each:")
 	for _, role := range byName(r.Costs.Syscalls) {
 		fmt.Fprintf(w, "  %s %.2f", role, r.Costs.Syscalls[role])

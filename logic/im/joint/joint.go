@@ -41,8 +41,8 @@ type request[In, Out any] struct {
 	gone bool // its caller no longer waits; guarded by the call's mutex
 }
 
-// Do asks and waits; what several share they must not write. Where ctx ends first, what was asked has been done, or will never be,
-// or is on its way, as with any call.
+// Do asks and waits; what several share they must not write. Where ctx ends first, what was
+// asked has been done, or will never be, or is on its way, as with any call.
 func (j *Call[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	a := &request[In, Out]{in: in, done: make(chan struct{})}
 	j.mu.Lock()

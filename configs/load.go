@@ -126,6 +126,8 @@ var spoken = map[string]string{
 	"REDIS_PASSWORD":  "storage.redis.password",
 	"KAFKA_ADDRS":     "queue.brokers",
 	"SERVER_KEY":      "logic.auth.server_keys",
+	// Of scripts/services, for its clusters.
+	"KAFKA_REPLICATION": "queue.replication",
 }
 
 // FromEnvironment is Load with the process's own environment.

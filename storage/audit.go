@@ -99,27 +99,26 @@ func (a *Auditor) read(ctx context.Context, u im.UserID) (h *held, sealed bool, 
 	opCtx, done := a.x.redis.op(ctx, "audit")
 	defer done()
 	token := getGeneration(opCtx)
-	instant := redis.NewSliceCmd(opCtx, "exec")
-	cmds := []command{token, redis.NewStatusCmd(opCtx, "multi"),
-		redis.NewStatusCmd(opCtx, "hgetall", stateKey(u)), redis.NewStatusCmd(opCtx, "hgetall", settingsKey(u))}
+	reads := [][]any{{"hgetall", stateKey(u)}, {"hgetall", settingsKey(u)}}
 	for _, key := range []string{convsKey(u), versKey(u), mergedKey(u), offlineKey(u)} {
-		cmds = append(cmds, redis.NewStatusCmd(opCtx, "zrange", key, "0", "-1", "withscores"))
+		reads = append(reads, []any{"zrange", key, "0", "-1", "withscores"})
 	}
-	if err := a.x.redis.exec(opCtx, append(cmds, instant)...); err != nil {
+	instant, err := a.x.redis.instant(opCtx, token, reads...)
+	if err != nil {
 		return nil, false, fmt.Errorf("audit user %s: %w", u, cacheError(err))
 	}
 	h = &held{gen: im.Generation(token.Val())}
 	var own map[string]string
-	h.states, own, err = unpackAll(texts(instant, 0))
+	h.states, own, err = unpackAll(instant[0])
 	if err != nil {
 		return nil, false, fmt.Errorf("audit user %s: %w", u, err)
 	}
-	settings := texts(instant, 1)
+	settings := instant[1]
 	if h.gen == "" || own[fieldSeal] != string(h.gen) || slices.Contains(settings, fieldOpen) || addSettings(settings, h.gen, h.states) != nil {
 		return nil, false, nil
 	}
 	for i, to := range []*map[im.ConversationID]uint64{&h.convs, &h.vers, &h.merged, &h.offline} {
-		ranks, sealed := ranksOf(texts(instant, 2+i), h.gen)
+		ranks, sealed := ranksOf(instant[2+i], h.gen)
 		switch {
 		case sealed:
 			*to = ranks

@@ -80,7 +80,15 @@ func isAway(err error) bool {
 	if err == nil {
 		return false
 	}
-	if redis.IsLoadingError(err) || redis.IsReadOnlyError(err) || redis.IsMasterDownError(err) || redis.IsMaxClientsError(err) {
+	if redis.IsLoadingError(err) || redis.IsReadOnlyError(err) || redis.IsMasterDownError(err) || redis.IsMaxClientsError(err) ||
+		redis.IsClusterDownError(err) || redis.IsTryAgainError(err) {
+		return true
+	}
+	// Redirected again and again: the cluster does not agree yet on who has the slot.
+	if _, moved := redis.IsMovedError(err); moved {
+		return true
+	}
+	if _, ask := redis.IsAskError(err); ask {
 		return true
 	}
 	var reply redis.Error

@@ -18,7 +18,7 @@ const (
 	busBackoff = 500 * time.Millisecond
 )
 
-// Bus carries push batches to nodes: one channel per node. At most once; Redis
+// Bus carries push batches to nodes: one channel per node, sharded on a cluster. At most once; Redis
 // cuts a subscriber that does not keep up, which lost then tells.
 type Bus struct{ redis *Redis }
 
@@ -33,8 +33,12 @@ func (b *Bus) Publish(ctx context.Context, batches map[im.NodeID][]byte) error {
 	ctx, done := b.redis.op(ctx, "publish")
 	defer done()
 	cmds := make([]command, 0, len(batches))
+	publish := "publish"
+	if b.redis.cluster != nil {
+		publish = "spublish" // stays on the master that has the channel
+	}
 	for node, batch := range batches {
-		cmds = append(cmds, redis.NewIntCmd(ctx, "publish", nodeChannel(node), batch))
+		cmds = append(cmds, redis.NewIntCmd(ctx, publish, nodeChannel(node), batch))
 	}
 	if err := b.redis.exec(ctx, cmds...); err != nil {
 		return fmt.Errorf("publish to %d nodes: %w", len(batches), cacheError(err))
@@ -70,7 +74,11 @@ func (b *Bus) Subscribe(ctx context.Context, node im.NodeID, batch func([]byte),
 
 // listen holds one subscription until it breaks.
 func (b *Bus) listen(ctx context.Context, node im.NodeID, batch func([]byte), ready func()) error {
-	sub := b.redis.client.Subscribe(ctx, nodeChannel(node))
+	subscribe := b.redis.client.Subscribe
+	if b.redis.cluster != nil {
+		subscribe = b.redis.client.SSubscribe
+	}
+	sub := subscribe(ctx, nodeChannel(node))
 	stop := context.AfterFunc(ctx, func() { _ = sub.Close() }) // a read does not end with ctx
 	defer func() {
 		stop()
@@ -93,6 +101,9 @@ func (b *Bus) listen(ctx context.Context, node im.NodeID, batch func([]byte), re
 		asked = false
 		switch m := m.(type) {
 		case *redis.Subscription:
+			if m.Kind == "sunsubscribe" {
+				return errors.New("the channel has moved to another master")
+			}
 			ready()
 		case *redis.Message:
 			batch([]byte(m.Payload))

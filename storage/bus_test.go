@@ -19,7 +19,7 @@ func TestBus_ConnectsAgainAndTells(t *testing.T) {
 			done <- bus.Subscribe(ctx, "n1", func(b []byte) { batches <- string(b) }, func() { lost <- struct{}{} })
 		}()
 		subscribed := func() bool {
-			return s.admin.PubSubNumSub(t.Context(), nodeChannel("n1")).Val()[nodeChannel("n1")] == 1
+			return s.listens(t, nodeChannel("n1"))
 		}
 		eventually(t, "the node is subscribed", subscribed)
 		for i := range 20 {
@@ -44,7 +44,7 @@ func TestBus_ConnectsAgainAndTells(t *testing.T) {
 				<-lost
 			}
 			s.real.kill()
-			s.real.start()
+			s.real.start(t)
 			<-lost
 			if err := bus.Publish(t.Context(), map[im.NodeID][]byte{"n1": []byte("again")}); err != nil {
 				t.Fatal(err)
@@ -71,7 +71,7 @@ func TestBus_SlowSubscriberIsCutAndTold(t *testing.T) {
 		_ = bus.Subscribe(ctx, "n1", func([]byte) { <-release }, func() { lost <- struct{}{} })
 	}()
 	subscribed := func() bool {
-		return s.admin.PubSubNumSub(t.Context(), nodeChannel("n1")).Val()[nodeChannel("n1")] == 1
+		return s.listens(t, nodeChannel("n1"))
 	}
 	eventually(t, "the node is subscribed", subscribed)
 	batch := []byte(strings.Repeat("x", 1<<20))

@@ -121,7 +121,7 @@ func (x *Index) readChanges(ctx context.Context, u im.UserID, since im.Position,
 	token := getGeneration(ctx)
 	call := eval(ctx, changesScript, []string{stateKey(u), versKey(u), settingsKey(u), mergedKey(u)},
 		strconv.FormatUint(since.Version, 10), strconv.Itoa(limit+1))
-	if err := x.redis.exec(ctx, token, call); err != nil {
+	if err := x.redis.vouched(ctx, token, call); err != nil {
 		return out, nil, "", err
 	}
 	gen = im.Generation(token.Val())

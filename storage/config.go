@@ -2,21 +2,27 @@ package storage
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
 // RedisConfig says where Redis is and how much of it one process takes. A zero
 // field means the default.
 type RedisConfig struct {
-	// Addr is host:port. Default 127.0.0.1:6379.
+	// Addr is host:port; of a cluster, those of some of its nodes with commas between, from
+	// which the others are learnt. Default 127.0.0.1:6379.
 	Addr string
+	// Cluster says that it is a Redis Cluster, of version 7.0 or later. Several addresses
+	// say so as well; a single one may be a cluster's too.
+	Cluster bool
 	// Username and Password of the ACL user; it needs what
 	// scripts/services.d/redis.conf gives to curlew. Default: none.
 	Username string
 	Password string
 	// Database is the number to SELECT. Default 0, the only one a cluster has.
 	Database int
-	// PoolSize bounds the connections of this process. Default 32: pipelines keep
+	// PoolSize bounds the connections of this process, to each master. Default 32: pipelines keep
 	// each busy for well under a millisecond, and Redis has one thread.
 	PoolSize int
 	// Timeout bounds one operation: waiting for a connection, dialling, writing and
@@ -36,6 +42,7 @@ func (c RedisConfig) WithDefaults() RedisConfig {
 	if c.Addr == "" {
 		c.Addr = "127.0.0.1:6379"
 	}
+	c.Cluster = c.Cluster || len(c.addrs()) > 1
 	if c.PoolSize == 0 {
 		c.PoolSize = 32
 	}
@@ -51,11 +58,17 @@ func (c RedisConfig) WithDefaults() RedisConfig {
 	return c
 }
 
+func (c RedisConfig) addrs() []string { return strings.Split(c.Addr, ",") }
+
 // Validate names the field that cannot be, after WithDefaults.
 func (c RedisConfig) Validate() error {
 	switch {
 	case c.Database < 0:
 		return fmt.Errorf("storage.redis.database: %d is below 0", c.Database)
+	case c.Database > 0 && c.Cluster:
+		return fmt.Errorf("storage.redis.database: %d; a cluster has only 0", c.Database)
+	case slices.Contains(c.addrs(), ""):
+		return fmt.Errorf("storage.redis.addr: %q has an empty one", c.Addr)
 	case c.PoolSize < 4:
 		return fmt.Errorf("storage.redis.pool_size: %d is below 4", c.PoolSize)
 	case c.Timeout < 50*time.Millisecond || c.Timeout > 2*time.Second:

@@ -15,7 +15,7 @@ import (
 const (
 	endFields = 6                 // numbers of an end, as packEnd has them
 	endTTL    = uncountedTTL      // then MySQL is asked once more
-	endSlack  = int64(10_000_000) // microseconds that the clocks of two lives of Redis may differ
+	endSlack  = int64(10_000_000) // microseconds that the clocks of two lives of Redis, or of two masters, may differ
 )
 
 // appendEnds makes the calls that raise the ends of merged channels.
@@ -71,8 +71,8 @@ func layEnd(s im.ConversationState, e im.ChannelEnd) im.ConversationState {
 // is Redis's clock before the first was read; 0 where Redis did not answer.
 func (x *Index) ends(ctx context.Context, gen im.Generation, convs []im.ConversationID) (all map[im.ConversationID]im.ChannelEnd, at int64, err error) {
 	all = make(map[im.ConversationID]im.ChannelEnd, len(convs))
-	now := redis.NewTimeCmd(ctx, "time")
-	cmds := append(make([]command, 0, 1+len(convs)), now)
+	now := x.redis.clock(ctx)
+	cmds := append(make([]command, 0, 1+len(convs)), now.command)
 	for _, c := range convs {
 		cmds = append(cmds, redis.NewStringCmd(ctx, "get", endKey(c)))
 	}
@@ -86,8 +86,8 @@ func (x *Index) ends(ctx context.Context, gen im.Generation, convs []im.Conversa
 		}
 		rest = rest[n:]
 	}
-	if now.Err() == nil && !now.Val().IsZero() {
-		at = now.Val().UnixMicro()
+	if t := now.at(); now.Err() == nil && !t.IsZero() {
+		at = t.UnixMicro()
 	}
 	var unsealed []im.ConversationID
 	for i, c := range convs {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,14 +39,16 @@ type generations struct {
 	identity func(context.Context) (string, error) // nil: ask the server
 	log      *slog.Logger
 	metrics  *redisMetrics
+	cluster  *redisCluster // nil: a single server
 	doubts   doubts
 	kick     chan struct{} // somebody has read another token
 	acted    uint64        // a new generation stands for the doubts up to here, and they cannot be removed yet; 0: none. run's own
 	actedAt  time.Time     // when this process last set a generation for doubts. run's own
 
 	mu      sync.Mutex // guards what follows; never held over a call
-	known   string     // identity of the Redis that this process talks to
-	wrote   bool       // something was projected to it
+	known   []string   // lives of the servers that this process talks to
+	whole   bool       // all of them were asked; always so of a single server
+	wrote   bool       // something was projected to them
 	current im.Generation
 	next    chan struct{} // closed when current changes
 }
@@ -66,34 +69,58 @@ func (g *generations) onConnect(ctx context.Context, cn *redis.Conn) error {
 	if err != nil {
 		return err
 	}
-	cmd := generationScript.Run(ctx, cn, []string{keyGeneration}, id, rand.Text(), flag(g.moved(id)))
+	lives := []string{id}
+	var cmd *redis.Cmd
+	switch {
+	case g.cluster == nil:
+		cmd = generationScript.Run(ctx, cn, []string{keyGeneration}, rand.Text(), flag(g.moved(lives)), "1", id)
+	case g.knows(id):
+		return nil // this life was noted before, and what it held it holds
+	default: // the key may be another master's
+		cmd = generationScript.Run(ctx, g.cluster.lives, []string{keyGeneration}, rand.Text(), flag(g.moved(lives)), "0", id)
+	}
 	token, fresh, err := generationReply(cmd)
 	if err != nil {
 		return fmt.Errorf("check generation: %w", err)
 	}
-	g.note(id, token, fresh, "identity")
+	g.note(lives, g.cluster == nil, token, fresh, "identity")
 	return nil
 }
 
-// moved says whether this process wrote to another Redis than the one behind id. A
+// moved says whether this process wrote to another Redis than the one behind lives. A
 // writer that moves may have left its last writes in the old one, after others had
 // moved and sealed: it voids what they sealed.
-func (g *generations) moved(id string) bool {
+func (g *generations) moved(lives []string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.known != "" && g.known != id && g.wrote
+	return g.whole && g.wrote && !containsAll(g.known, lives)
 }
 
-// note keeps what a check found, and wakes who waits for a new generation. cause
-// counts only where this check has set it.
-func (g *generations) note(id string, token im.Generation, fresh bool, cause string) {
+func (g *generations) knows(life string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Contains(g.known, life)
+}
+
+func containsAll(known, lives []string) bool {
+	return !slices.ContainsFunc(lives, func(life string) bool { return !slices.Contains(known, life) })
+}
+
+// note keeps what a check of all servers or of one found, and wakes who waits for a new
+// generation. cause counts only where this check has set it.
+func (g *generations) note(lives []string, all bool, token im.Generation, fresh bool, cause string) {
 	if fresh {
 		g.metrics.generations.WithLabelValues(cause).Inc()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.known != id {
-		g.known, g.wrote = id, false
+	if all {
+		if !slices.ContainsFunc(lives, func(life string) bool { return slices.Contains(g.known, life) }) {
+			g.wrote = false // to none of these
+		}
+		g.known, g.whole = lives, true
+	} else if !slices.Contains(g.known, lives[0]) {
+		g.known = append(slices.Clone(g.known), lives[0])
 	}
 	if token == g.current {
 		return
@@ -112,18 +139,26 @@ func (g *generations) identify(ctx context.Context, c redis.Cmdable) (string, er
 	if g.identity != nil {
 		return g.identity(ctx)
 	}
-	server, err := c.Info(ctx, "server").Result()
-	if err != nil {
-		return "", fmt.Errorf("identify redis: %w", err)
+	sections := [][]string{{"server"}, {"replication"}}
+	if g.cluster != nil {
+		sections = [][]string{{"server", "replication", "commandstats"}} // several at once are of 7.0
 	}
-	replication, err := c.Info(ctx, "replication").Result()
-	if err != nil {
-		return "", fmt.Errorf("identify redis: %w", err)
+	var info string
+	for _, some := range sections {
+		text, err := c.Info(ctx, some...).Result()
+		if err != nil {
+			return "", fmt.Errorf("identify redis: %w", err)
+		}
+		info += text
 	}
-	if infoField(replication, "role") != "master" {
+	if infoField(info, "role") != "master" {
 		return "", errors.New("READONLY redis is a replica: give the address of the primary")
 	}
-	return infoField(server, "run_id") + " " + infoField(replication, "master_replid"), nil
+	life := infoField(info, "run_id") + " " + infoField(info, "master_replid")
+	if g.cluster != nil {
+		life += " " + emptied(info)
+	}
+	return life, nil
 }
 
 func infoField(info, name string) string {
@@ -197,12 +232,13 @@ func (g *generations) check(ctx context.Context, r *Redis, force bool, cause str
 	if err := r.breaker.allow(); err != nil {
 		return "", cacheError(err)
 	}
-	id, err := g.identify(ctx, r.client)
+	lives, err := r.identities(ctx)
 	if err != nil {
 		r.breaker.report(err)
 		return "", cacheError(err)
 	}
-	cmd := eval(ctx, generationScript, []string{keyGeneration}, id, rand.Text(), flag(force || g.moved(id)))
+	args := append([]string{rand.Text(), flag(force || g.moved(lives)), "1"}, lives...)
+	cmd := eval(ctx, generationScript, []string{keyGeneration}, args...)
 	err = r.send(ctx, []command{cmd})
 	r.breaker.report(err)
 	if err != nil {
@@ -212,7 +248,7 @@ func (g *generations) check(ctx context.Context, r *Redis, force bool, cause str
 	if err != nil {
 		return "", cacheError(err)
 	}
-	g.note(id, token, fresh, cause)
+	g.note(lives, true, token, fresh, cause)
 	return token, nil
 }
 

@@ -227,7 +227,7 @@ func TestReal_RestartWithStaleDataIsNotTrusted(t *testing.T) {
 			t.Fatalf("list while Redis is dead: %+v %v", page, err)
 		}
 		agree(t, x, f, ann, bob)
-		s.real.start()
+		s.real.start(t)
 		if s.admin.ZCard(t.Context(), convsKey(bob)).Val() == 0 {
 			t.Fatal("the append-only file brought nothing back: nothing is tested")
 		}

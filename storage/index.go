@@ -159,7 +159,7 @@ func (x *Index) states(ctx context.Context, op string, u im.UserID, convs []im.C
 	gen, degraded, err = x.trusted(ctx, op, u, false, func(ctx context.Context) (im.Generation, error) {
 		all = make(map[im.ConversationID]im.ConversationState, len(convs))
 		token := getGeneration(ctx)
-		cmds := []command{token}
+		var cmds []command
 		for part := range slices.Chunk(convs, raiseConvs) {
 			state, settings := []any{"hmget", stateKey(u), fieldSeal}, []any{"hmget", settingsKey(u), fieldSeal, fieldOpen}
 			for _, c := range part {
@@ -167,11 +167,11 @@ func (x *Index) states(ctx context.Context, op string, u im.UserID, convs []im.C
 			}
 			cmds = append(cmds, redis.NewSliceCmd(ctx, state...), redis.NewSliceCmd(ctx, settings...))
 		}
-		if err := x.redis.exec(ctx, cmds...); err != nil {
+		if err := x.redis.vouched(ctx, token, cmds...); err != nil {
 			return "", err
 		}
 		var late error
-		gen, rest := im.Generation(token.Val()), cmds[1:]
+		gen, rest := im.Generation(token.Val()), cmds
 		for part := range slices.Chunk(convs, raiseConvs) {
 			v, set := rest[0].(*redis.SliceCmd).Val(), rest[1].(*redis.SliceCmd).Val()
 			rest = rest[2:]

@@ -177,7 +177,7 @@ func channelTrace(t *testing.T, s *redisServer, seed uint64, mode int) []string 
 			s.flush(t)
 		case n == 33:
 			which := int(rnd.Uint32())
-			if keys := s.admin.Keys(t.Context(), "*").Val(); len(keys) > 0 {
+			if keys := s.keys(t); len(keys) > 0 {
 				slices.Sort(keys)
 				s.admin.Del(t.Context(), keys[which%len(keys)])
 			}
@@ -476,7 +476,7 @@ func TestIndex_OfflineOfChannelsIsDerived(t *testing.T) {
 					t.Errorf("who joins again has nothing to receive: %+v", o)
 				}
 				agree(t, x, f, ann, bob, eve)
-				for _, k := range s.admin.Keys(t.Context(), "*").Val() {
+				for _, k := range s.keys(t) {
 					if k == offlineListKey(bob, "c1") || k == offlineListKey(eve, "c1") {
 						t.Errorf("%s is kept", k)
 					}

@@ -444,7 +444,7 @@ func TestIndex_AgreesAfterAnyHistory(t *testing.T) {
 				case n == 13:
 					s.flush(t)
 				case n == 14:
-					keys := s.admin.Keys(t.Context(), "*").Val()
+					keys := s.keys(t)
 					if len(keys) > 0 {
 						slices.Sort(keys)
 						s.admin.Del(t.Context(), keys[rnd.IntN(len(keys))])

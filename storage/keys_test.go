@@ -92,7 +92,7 @@ func TestKeys_TableIsTrue(t *testing.T) {
 	}
 	f.noteDoubt()
 	eventually(t, "the doubt's lease is seen", func() bool { return s.admin.Exists(ctx, keyDoubt).Val() == 1 })
-	for _, key := range s.admin.Keys(ctx, "*").Val() {
+	for _, key := range s.keys(t) {
 		check(key)
 	}
 	for _, row := range rows {

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/curlew-im/curlew/logic/im"
 )
 
@@ -63,20 +61,18 @@ func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, 
 		last = "(" + before.String()
 	}
 	// MULTI and not a script, which would take a large hash apart and put it together
-	// again; written out, because the generation lives in another slot.
+	// again.
 	token := getGeneration(ctx)
-	instant := redis.NewSliceCmd(ctx, "exec")
-	err = x.redis.exec(ctx, token, redis.NewStatusCmd(ctx, "multi"),
-		redis.NewStatusCmd(ctx, "hgetall", stateKey(u)),
-		redis.NewStatusCmd(ctx, "zrangebyscore", convsKey(u), "-1", "-1"),
-		redis.NewStatusCmd(ctx, "zrevrangebyscore", convsKey(u), last, "0", "limit", 0, limit+1),
-		redis.NewStatusCmd(ctx, "hgetall", settingsKey(u)),
-		instant)
+	instant, err := x.redis.instant(ctx, token,
+		[]any{"hgetall", stateKey(u)},
+		[]any{"zrangebyscore", convsKey(u), "-1", "-1"},
+		[]any{"zrevrangebyscore", convsKey(u), last, "0", "limit", 0, limit + 1},
+		[]any{"hgetall", settingsKey(u)})
 	if err != nil {
 		return page, nil, "", err
 	}
 	gen = im.Generation(token.Val())
-	hash, seal, order := texts(instant, 0), texts(instant, 1), texts(instant, 2)
+	hash, seal, order := instant[0], instant[1], instant[2]
 	all, own, err := unpackAll(hash)
 	if err != nil {
 		return page, nil, gen, fmt.Errorf("%w: %w", errUntrusted, err)
@@ -84,7 +80,7 @@ func (x *Index) readList(ctx context.Context, u im.UserID, before im.MessageID, 
 	if gen == "" || own[fieldSeal] != string(gen) || !slices.Contains(seal, "~"+string(gen)) {
 		return page, nil, gen, errUntrusted
 	}
-	err = addSettings(texts(instant, 3), gen, all)
+	err = addSettings(instant[3], gen, all)
 	if err != nil && !errors.Is(err, errOverdue) {
 		return page, nil, gen, err
 	}

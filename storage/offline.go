@@ -45,7 +45,7 @@ type offlineSource struct {
 func (x *Index) readOffline(ctx context.Context, u im.UserID, limit int) (sources []offlineSource, merged []im.ConversationID, gen im.Generation, err error) {
 	token := getGeneration(ctx)
 	call := eval(ctx, offlineScript, []string{stateKey(u), offlineKey(u), mergedKey(u)}, strconv.Itoa(limit))
-	if err := x.redis.exec(ctx, token, call); err != nil {
+	if err := x.redis.vouched(ctx, token, call); err != nil {
 		return nil, nil, "", err
 	}
 	gen = im.Generation(token.Val())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,20 +45,31 @@ func (p *Projector) Project(ctx context.Context, pr im.Projection) error {
 	cmds := make([]command, 0, len(pr.Users)+len(pr.Ends)+len(pr.Hints)+1)
 	// Uncounted seqs go first: a reader who sees the last seq sees what to leave out.
 	cmds = appendUncounted(ctx, cmds, pr.Uncounted)
+	if p.redis.cluster != nil && len(cmds) > 0 { // seldom: no message of a user is uncounted for all
+		if err := p.send(ctx, cmds, len(pr.Users)); err != nil {
+			return err
+		}
+		cmds = cmds[:0]
+	}
 	cmds = appendEnds(ctx, cmds, pr.Ends)
 	cmds = appendRaises(ctx, cmds, pr.Users)
 	cmds = appendHints(ctx, cmds, pr.Hints)
-	for len(cmds) > 0 {
-		n := min(len(cmds), projectBatch)
-		opCtx, done := p.redis.op(ctx, "project")
-		err := p.redis.exec(opCtx, cmds[:n]...)
-		done()
-		if err != nil {
-			return fmt.Errorf("project %d users: %w", len(pr.Users), cacheError(err))
-		}
-		cmds = cmds[n:]
+	if err := p.send(ctx, cmds, len(pr.Users)); err != nil {
+		return err
 	}
 	p.redis.gen.noteWrite()
+	return nil
+}
+
+func (p *Projector) send(ctx context.Context, cmds []command, users int) error {
+	for part := range slices.Chunk(cmds, projectBatch) {
+		opCtx, done := p.redis.op(ctx, "project")
+		err := p.redis.exec(opCtx, part...)
+		done()
+		if err != nil {
+			return fmt.Errorf("project %d users: %w", users, cacheError(err))
+		}
+	}
 	return nil
 }
 

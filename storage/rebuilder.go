@@ -199,7 +199,7 @@ func (b *Rebuilder) one(ctx context.Context, u im.UserID) error {
 func (x *Index) complete(ctx context.Context, u im.UserID) error {
 	opCtx, done := x.redis.op(ctx, "sealed")
 	token, state, offline := getGeneration(opCtx), redis.NewStringCmd(opCtx, "hget", stateKey(u), fieldSeal), getSeal(opCtx, offlineKey(u))
-	err := x.redis.exec(opCtx, token, state, offline)
+	err := x.redis.vouched(opCtx, token, state, offline)
 	done()
 	if err != nil {
 		return cacheError(err)

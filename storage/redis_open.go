@@ -19,7 +19,8 @@ import (
 // stands, and the gatherer for the send path. Index, Projector and the other
 // types over it hold no connection of their own.
 type Redis struct {
-	client  *redis.Client
+	client  redis.UniversalClient
+	cluster *redisCluster // client, where it is one
 	cfg     RedisConfig
 	log     *slog.Logger
 	metrics *redisMetrics
@@ -43,7 +44,7 @@ func OpenRedis(cfg RedisConfig, identity func(context.Context) (string, error), 
 	r.breaker = newBreaker(m)
 	r.gen = newGenerations(identity, log, m)
 	r.gather = newGatherer(r)
-	r.client = redis.NewClient(&redis.Options{
+	options := &redis.Options{
 		Addr:     cfg.Addr,
 		Username: cfg.Username,
 		Password: cfg.Password,
@@ -70,7 +71,13 @@ func OpenRedis(cfg RedisConfig, identity func(context.Context) (string, error), 
 		MaxActiveConns:        cfg.PoolSize,
 		MaxIdleConns:          cfg.PoolSize,
 		ConnMaxIdleTime:       5 * time.Minute,
-	})
+	}
+	if addrs := cfg.addrs(); cfg.Cluster {
+		r.cluster = openRedisCluster(options, addrs)
+		r.client, r.gen.cluster = r.cluster, r.cluster
+	} else {
+		r.client = redis.NewClient(options)
+	}
 	return r, nil
 }
 
@@ -90,11 +97,13 @@ func (r *Redis) Run(ctx context.Context) error {
 // Close drops the connections.
 func (r *Redis) Close() error { return r.client.Close() }
 
-// Ping says whether Redis answers, with what is wrong where it does not.
+// Ping says whether Redis answers, of a cluster every master, with what is wrong where it
+// does not.
 func (r *Redis) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	if err := r.client.Ping(ctx).Err(); err != nil {
+	err := r.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
+	if err != nil {
 		return fmt.Errorf("ping redis at %s: %w", r.cfg.Addr, cacheError(err))
 	}
 	return nil

@@ -3,6 +3,7 @@ package storage
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -32,21 +33,19 @@ type redisServer struct {
 	addr  string
 	user  string // the engine's; empty on miniredis
 	ident func(context.Context) (string, error)
-	admin *redis.Client
+	admin redis.UniversalClient
 	mini  *miniredis.Miniredis
 	real  *realRedis
+	// masters of a cluster; nil: a single server
+	masters []*realRedis
 }
 
 // flush empties the server, scripts included.
 func (s *redisServer) flush(t testing.TB) {
 	t.Helper()
-	ctx := t.Context()
-	if err := s.admin.FlushAll(ctx).Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.admin.ScriptFlush(ctx).Err(); err != nil {
-		t.Fatal(err)
-	}
+	s.each(t, func(ctx context.Context, c *redis.Client) error {
+		return errors.Join(c.FlushAll(ctx).Err(), c.ScriptFlush(ctx).Err())
+	})
 }
 
 func miniServer(t testing.TB) *redisServer {
@@ -79,7 +78,6 @@ func miniServer(t testing.TB) *redisServer {
 
 // realRedis is a redis-server of the test's own, on a free port.
 type realRedis struct {
-	t    testing.TB
 	addr string
 	dir  string
 	args []string
@@ -90,22 +88,33 @@ type realRedis struct {
 // scripts/services.d/redis.conf, so that its rights are tested along.
 func realServer(t testing.TB, args ...string) *redisServer {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Skip("no redis-server here")
-	}
-	r := &realRedis{t: t, addr: ports.Free(t), dir: t.TempDir(), args: args}
-	acl := filepath.Join(r.dir, "users.acl")
-	if err := os.WriteFile(acl, []byte("user default on nopass ~* &* +@all\n"+engineRights(t)+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	r := newReal(t, t.TempDir(), args...)
 	s := &redisServer{name: "real", addr: r.addr, user: "curlew", real: r}
 	s.admin = redis.NewClient(&redis.Options{Addr: s.addr, MaxRetries: -1, DialerRetries: 1})
 	t.Cleanup(func() {
 		_ = s.admin.Close()
 		r.kill()
 	})
-	r.start()
+	r.start(t)
 	return s
+}
+
+func newReal(t testing.TB, dir string, args ...string) *realRedis {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("no redis-server here")
+	}
+	r := &realRedis{addr: ports.Free(t), dir: dir, args: args}
+	acl := filepath.Join(r.dir, "users.acl")
+	if err := os.WriteFile(acl, []byte("user default on nopass ~* &* +@all\n"+engineRights(t)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func freePort(t testing.TB) string {
+	addr := ports.Free(t)
+	return addr[strings.LastIndexByte(addr, ':')+1:]
 }
 
 // engineRights is the engine's line of the configuration that scripts/services
@@ -126,15 +135,15 @@ func engineRights(t testing.TB) string {
 	return ""
 }
 
-func (r *realRedis) start() {
-	r.t.Helper()
+func (r *realRedis) start(t testing.TB) {
+	t.Helper()
 	args := append([]string{"--bind", "127.0.0.1", "--port", r.addr[strings.LastIndexByte(r.addr, ':')+1:], "--dir", r.dir,
 		"--save", "", "--aclfile", filepath.Join(r.dir, "users.acl"), "--logfile", filepath.Join(r.dir, "log")}, r.args...)
 	r.cmd = exec.Command("redis-server", args...)
 	if err := r.cmd.Start(); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	eventually(r.t, "redis-server answers", func() bool {
+	eventually(t, "redis-server answers", func() bool {
 		c, err := net.Dial("tcp", r.addr)
 		if err != nil {
 			return false
@@ -160,10 +169,12 @@ func (r *realRedis) kill() {
 func (r *realRedis) pause()  { _ = r.cmd.Process.Signal(syscall.SIGSTOP) }
 func (r *realRedis) resume() { _ = r.cmd.Process.Signal(syscall.SIGCONT) }
 
-// onEach runs a test on miniredis and, where there is one, on a real redis-server.
+// onEach runs a test on miniredis and, where there is one, on a real redis-server and on
+// a cluster of them.
 func onEach(t *testing.T, test func(t *testing.T, s *redisServer)) {
 	t.Run("mini", func(t *testing.T) { test(t, miniServer(t)) })
 	t.Run("real", func(t *testing.T) { test(t, realServer(t)) })
+	t.Run("cluster", func(t *testing.T) { test(t, clusterServer(t)) })
 }
 
 // open connects an engine's Redis to the server; its Run is going.
@@ -535,7 +546,7 @@ func contents(t testing.TB, s *redisServer) map[string]string {
 	t.Helper()
 	ctx := t.Context()
 	all := map[string]string{}
-	for _, k := range s.admin.Keys(ctx, "*").Val() {
+	for _, k := range s.keys(t) {
 		switch s.admin.Type(ctx, k).Val() {
 		case "hash":
 			all[k] = fmt.Sprint(s.admin.HGetAll(ctx, k).Val())

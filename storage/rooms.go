@@ -75,7 +75,7 @@ func (t *Routes) MoveRooms(ctx context.Context, node im.NodeID, enter, leave []i
 			cmds = append(cmds, redis.NewIntCmd(opCtx, "zrem", roomKey(c), string(node)))
 			mine = append(mine, string(c))
 		}
-		err := t.redis.exec(opCtx, append(cmds, redis.NewIntCmd(opCtx, mine...))...)
+		err := t.redis.inOrder(opCtx, cmds, []command{redis.NewIntCmd(opCtx, mine...)})
 		done()
 		if err != nil {
 			return fmt.Errorf("leave %d rooms: %w", len(leave), cacheError(err))
@@ -91,26 +91,25 @@ func (t *Routes) enterRooms(ctx context.Context, node im.NodeID, convs []im.Conv
 	if err != nil {
 		return err
 	}
-	cmds := make([]command, 0, len(convs)+2)
-	cmds = append(cmds, redis.NewIntCmd(ctx, "zadd", keyRooms, now, string(node)))
+	cmds := make([]command, 0, len(convs))
 	mine := []any{"zadd", nodeRoomsKey(node)}
 	for _, c := range convs {
 		mine = append(mine, now, string(c))
 	}
-	cmds = append(cmds, redis.NewIntCmd(ctx, mine...))
+	lists := []command{redis.NewIntCmd(ctx, "zadd", keyRooms, now, string(node)), redis.NewIntCmd(ctx, mine...)}
 	for _, c := range convs {
 		cmds = append(cmds, redis.NewIntCmd(ctx, "zadd", roomKey(c), now, string(node)))
 	}
-	return cacheError(t.redis.exec(ctx, cmds...))
+	return cacheError(t.redis.inOrder(ctx, lists, cmds))
 }
 
 // microseconds is Redis's clock.
 func (t *Routes) microseconds(ctx context.Context) (string, error) {
-	now := redis.NewTimeCmd(ctx, "time")
-	if err := t.redis.exec(ctx, now); err != nil {
+	now := t.redis.clock(ctx)
+	if err := t.redis.exec(ctx, now.command); err != nil {
 		return "", cacheError(err)
 	}
-	return strconv.FormatInt(now.Val().UnixMicro(), 10), nil
+	return strconv.FormatInt(now.at().UnixMicro(), 10), nil
 }
 
 // SweepRooms takes dead nodes out of the registries they had entered, 4,096 entries a
@@ -173,10 +172,11 @@ func (t *Routes) sweepNode(ctx context.Context, node im.NodeID, before string) (
 		}
 		cmds = []command{eval(ctx, leaveScript, []string{nodeRoomsKey(node)}, append([]string{before}, convs...)...)}
 	}
+	var last []command
 	if all = len(convs) < projectBatch; all {
-		cmds = append(cmds, eval(ctx, leaveScript, []string{keyRooms}, before, string(node)))
+		last = append(last, eval(ctx, leaveScript, []string{keyRooms}, before, string(node)))
 	}
-	return gone, all, cacheError(t.redis.exec(ctx, cmds...))
+	return gone, all, cacheError(t.redis.inOrder(ctx, cmds, last))
 }
 
 // noteLapsed remembers nodes that have no lease any more at a time, until they are told.

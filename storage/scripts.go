@@ -37,6 +37,8 @@ var (
 	watchLua string
 	//go:embed lua/leave.lua
 	leaveLua string
+	//go:embed lua/clock.lua
+	clockLua string
 )
 
 // scripts are immutable and the same for every connection.
@@ -55,9 +57,10 @@ var (
 	unregisterScript = redis.NewScript(unregisterLua)
 	watchScript      = redis.NewScript(watchLua)
 	leaveScript      = redis.NewScript(leaveLua)
+	clockScript      = redis.NewScript(clockLua)
 
 	allScripts = []string{generationLua, raiseLua, dropLua, endLua, changesLua, offlineLua, settingsLua, openLua,
-		uncountedLua, limitLua, registerLua, unregisterLua, watchLua, leaveLua}
+		uncountedLua, limitLua, registerLua, unregisterLua, watchLua, leaveLua, clockLua}
 )
 
 // command is one script call or plain command in the making.
@@ -78,7 +81,8 @@ func eval(ctx context.Context, s *redis.Script, keys []string, args ...string) *
 	return cmd
 }
 
-// exec sends the commands in one round trip. Scripts that Redis does not know
+// exec sends the commands in one round trip; on a cluster in one to each master, so that
+// only those of one slot come in their order. Scripts that Redis does not know
 // (it was restarted, or flushed of them) are loaded and their calls repeated. The
 // first error other than redis.Nil is returned; those of single commands stay with
 // them.
@@ -106,8 +110,8 @@ func (r *Redis) send(ctx context.Context, cmds []command) error {
 	if again == nil {
 		return err
 	}
-	if err := r.loadScripts(ctx); err != nil {
-		return err
+	if err := r.loadScripts(ctx); err != nil && r.cluster == nil {
+		return err // of a cluster, the master that fails may not be the one that is asked
 	}
 	if err := r.pipeline(ctx, again); err != nil {
 		return err
@@ -139,12 +143,14 @@ func firstError(cmds []command) error {
 }
 
 func (r *Redis) loadScripts(ctx context.Context) error {
-	p := r.client.Pipeline()
-	for _, source := range allScripts {
-		// Not Script.Load: on a pipeline it takes the answer that is not there yet for the
-		// script's hash.
-		p.ScriptLoad(ctx, source)
-	}
-	_, err := p.Exec(ctx)
-	return err
+	return r.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		p := c.Pipeline()
+		for _, source := range allScripts {
+			// Not Script.Load: on a pipeline it takes the answer that is not there yet for the
+			// script's hash.
+			p.ScriptLoad(ctx, source)
+		}
+		_, err := p.Exec(ctx)
+		return err
+	})
 }

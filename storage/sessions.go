@@ -154,8 +154,8 @@ func (t *Routes) lease(ctx context.Context, node im.NodeID, sessions []im.Sessio
 	if len(nodes) == 0 {
 		return nil
 	}
-	now := redis.NewTimeCmd(ctx, "time")
-	cmds := append(make([]command, 0, 1+len(nodes)), now)
+	clock := t.redis.clock(ctx)
+	cmds := append(make([]command, 0, 1+len(nodes)), clock.command)
 	had := make(map[im.NodeID]*redis.FloatCmd, len(nodes))
 	for n := range nodes {
 		had[n] = redis.NewFloatCmd(ctx, "zscore", keyNodes, string(n))
@@ -164,14 +164,15 @@ func (t *Routes) lease(ctx context.Context, node im.NodeID, sessions []im.Sessio
 	if err := t.redis.exec(ctx, cmds...); err != nil {
 		return cacheError(err)
 	}
+	now := clock.at()
 	// What ends before this call must end may have ended when the new lease begins.
-	t.noteLapsed(had, now.Val().Add(t.redis.cfg.Timeout))
+	t.noteLapsed(had, now.Add(t.redis.cfg.Timeout))
 	add := []any{"zadd", keyNodes}
 	for n := range nodes {
-		add = append(add, now.Val().Add(nodeLease).UnixMilli(), string(n))
+		add = append(add, now.Add(nodeLease).UnixMilli(), string(n))
 	}
 	return cacheError(t.redis.exec(ctx, redis.NewIntCmd(ctx, add...),
-		redis.NewIntCmd(ctx, "zremrangebyscore", keyNodes, "-inf", now.Val().UnixMilli())))
+		redis.NewIntCmd(ctx, "zremrangebyscore", keyNodes, "-inf", now.UnixMilli())))
 }
 
 // Remove deletes entries, each only if it is still that session's [S16]. It returns
@@ -238,15 +239,15 @@ func (t *Routes) read(ctx context.Context, users []im.UserID, each func(u im.Use
 func (t *Routes) readSome(ctx context.Context, users []im.UserID, each func(u im.UserID, live, dead []routeEntry, seen int64)) error {
 	opCtx, done := t.redis.op(ctx, "sessions")
 	defer done()
-	now := redis.NewTimeCmd(opCtx, "time")
-	cmds := make([]command, 1, 1+len(users))
-	cmds[0] = now
+	clock := t.redis.clock(opCtx)
+	cmds := append(make([]command, 0, 1+len(users)), clock.command)
 	for _, u := range users {
 		cmds = append(cmds, redis.NewMapStringStringCmd(opCtx, "hgetall", sessionsKey(u)))
 	}
 	if err := t.redis.exec(opCtx, cmds...); err != nil {
 		return cacheError(err)
 	}
+	now := clock.at().UnixMilli()
 	entries, seen, nodes := make([][]routeEntry, len(users)), make([]int64, len(users)), map[im.NodeID]bool{}
 	for i, u := range users {
 		for device, entry := range cmds[1+i].(*redis.MapStringStringCmd).Val() {
@@ -255,7 +256,7 @@ func (t *Routes) readSome(ctx context.Context, users []im.UserID, each func(u im
 				continue
 			}
 			f := strings.Split(entry, "|")
-			if len(f) != 5 || int64(parseNumber(f[4])) <= now.Val().UnixMilli() {
+			if len(f) != 5 || int64(parseNumber(f[4])) <= now {
 				continue
 			}
 			entries[i] = append(entries[i], routeEntry{im.SessionRef{User: u, Device: im.DeviceID(device), Session: im.SessionID(f[0]),
@@ -300,11 +301,11 @@ func (t *Routes) liveNodes(ctx context.Context, wanted map[im.NodeID]bool) (map[
 // askNodes reads which nodes hold a lease.
 func (t *Routes) askNodes(ctx context.Context, wanted map[im.NodeID]bool) (map[im.NodeID]bool, error) {
 	asked := time.Now()
-	now := redis.NewTimeCmd(ctx, "time")
-	if err := t.redis.exec(ctx, now); err != nil {
+	now := t.redis.clock(ctx)
+	if err := t.redis.exec(ctx, now.command); err != nil {
 		return nil, cacheError(err)
 	}
-	names := redis.NewStringSliceCmd(ctx, "zrangebyscore", keyNodes, "("+strconv.FormatInt(now.Val().UnixMilli(), 10), "+inf")
+	names := redis.NewStringSliceCmd(ctx, "zrangebyscore", keyNodes, "("+strconv.FormatInt(now.at().UnixMilli(), 10), "+inf")
 	if err := t.redis.exec(ctx, names); err != nil {
 		return nil, cacheError(err)
 	}

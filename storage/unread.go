@@ -35,7 +35,7 @@ func (x *Index) UnreadTotal(ctx context.Context, u im.UserID) (im.UnreadTotal, b
 		token := getGeneration(ctx)
 		states := redis.NewStringSliceCmd(ctx, "hgetall", stateKey(u))
 		settings := redis.NewStringSliceCmd(ctx, "hgetall", settingsKey(u))
-		if err := x.redis.exec(ctx, token, states, settings); err != nil {
+		if err := x.redis.vouched(ctx, token, states, settings); err != nil {
 			return "", err
 		}
 		gen := im.Generation(token.Val())

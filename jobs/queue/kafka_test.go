@@ -51,8 +51,13 @@ func brokers(t *testing.T, f func(t *testing.T, addrs []string)) {
 
 func quick(addrs []string) Config {
 	name := "t" + strings.ToLower(rand.Text()) + "."
+	replication := 0 // 1
+	if len(addrs) > 1 {
+		replication = 3 // a cluster of scripts/services
+	}
 	return Config{
-		Brokers: addrs, Prefix: name, GroupPrefix: name, CreateTopics: true, Partitions: 4,
+		Replication: replication,
+		Brokers:     addrs, Prefix: name, GroupPrefix: name, CreateTopics: true, Partitions: 4,
 		Heartbeat: 100 * time.Millisecond, SessionTimeout: 6 * time.Second, JoinBackoff: 20 * time.Millisecond,
 		RebalanceTimeout: 2 * time.Second, FetchWait: 50 * time.Millisecond,
 	}

@@ -42,10 +42,10 @@ func (e *engine) drift(t *testing.T) (found []string) {
 }
 
 // behind is the Redis behind the engine's back.
-func behind(t *testing.T, s *devtest.Stack) *redis.Client {
+func behind(t *testing.T, s *devtest.Stack) redis.UniversalClient {
 	t.Helper()
 	set := s.Settings()
-	r := redis.NewClient(&redis.Options{Addr: set["storage.redis.addr"], Username: set["storage.redis.username"], Password: set["storage.redis.password"]})
+	r := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: strings.Split(set["storage.redis.addr"], ","), Username: set["storage.redis.username"], Password: set["storage.redis.password"]})
 	t.Cleanup(func() { r.Close() })
 	return r
 }
@@ -66,7 +66,7 @@ func tables(t *testing.T, e *engine) *sql.DB {
 }
 
 // lie makes Redis say that the last seq of a conversation is higher than it is, to p.
-func lie(t *testing.T, r *redis.Client, p *person, conv im.ConversationID) {
+func lie(t *testing.T, r redis.UniversalClient, p *person, conv im.ConversationID) {
 	t.Helper()
 	key := "im:{u" + p.id.String() + "}:state"
 	packed, err := r.HGet(t.Context(), key, string(conv)).Result()

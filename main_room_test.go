@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func (d *device) spoken(c im.ConversationID) (texts []string) {
 func registry(t *testing.T, s *devtest.Stack, c im.ConversationID) []string {
 	t.Helper()
 	set := s.Settings()
-	r := redis.NewClient(&redis.Options{Addr: set["storage.redis.addr"], Username: set["storage.redis.username"], Password: set["storage.redis.password"]})
+	r := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: strings.Split(set["storage.redis.addr"], ","), Username: set["storage.redis.username"], Password: set["storage.redis.password"]})
 	defer r.Close()
 	nodes, err := r.ZRange(t.Context(), "im:{"+string(c)+"}:nodes", 0, -1).Result()
 	if err != nil {

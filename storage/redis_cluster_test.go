@@ -212,7 +212,7 @@ func (s *redisServer) moveSlot(t testing.TB, key string) {
 	var to *realRedis
 	for i, r := range s.masters {
 		if r == from {
-			to = s.masters[(i+1)%masters]
+			to = s.masters[(i+1)%len(s.masters)]
 		}
 	}
 	src, dst := at(from), at(to)

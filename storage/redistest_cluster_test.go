@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
-)
 
-// masters is how many there are in a cluster of tests.
-const masters = 3
+	"github.com/curlew-im/curlew/scripts/devtest/masters"
+)
 
 // common is a cluster that tests share, each finding it empty: to make one takes two
 // seconds.
@@ -77,43 +76,27 @@ func ownCluster(t testing.TB, args ...string) *redisServer {
 func formCluster(t testing.TB, dir func(i int) string, args ...string) *redisServer {
 	t.Helper()
 	s := &redisServer{name: "cluster", user: "curlew"}
-	args = append(args, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no")
-	var addrs []string
-	for i := range masters {
-		bus := freePort(t)
-		r := newReal(t, dir(i), append(slices.Clip(args), "--cluster-port", bus)...)
+	var addrs, buses []string
+	for i := range masters.Count {
+		buses = append(buses, freePort(t))
+		r := newReal(t, dir(i), append(masters.Args(buses[i]), args...)...)
 		r.start(t)
-		s.masters = append(s.masters, r)
-		addrs = append(addrs, r.addr)
-		c := redis.NewClient(&redis.Options{Addr: r.addr})
-		defer func() { _ = c.Close() }()
-		const slots = 16384
-		must(t, c.ClusterAddSlotsRange(t.Context(), i*slots/masters, (i+1)*slots/masters-1).Err())
-		// Epochs differ from the start, and need no agreement.
-		must(t, c.Do(t.Context(), "cluster", "set-config-epoch", i+1).Err())
-		if i > 0 {
-			host, port, _ := strings.Cut(s.masters[0].addr, ":")
-			must(t, c.Do(t.Context(), "cluster", "meet", host, port, s.masters[0].args[len(s.masters[0].args)-1]).Err())
-		}
+		s.masters, addrs = append(s.masters, r), append(addrs, r.addr)
 	}
 	s.addr = strings.Join(addrs, ",")
 	s.admin = redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, DialerRetries: 1})
-	s.awaitCluster(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	must(t, masters.Form(ctx, addrs, buses))
 	return s
 }
 
-// awaitCluster waits until every master knows of all slots and serves its own.
+// awaitCluster waits until every master serves again.
 func (s *redisServer) awaitCluster(t testing.TB) {
 	t.Helper()
-	for _, r := range s.masters {
-		c := redis.NewClient(&redis.Options{Addr: r.addr, MaxRetries: -1, DialerRetries: 1})
-		defer func() { _ = c.Close() }()
-		eventually(t, "the cluster is whole", func() bool {
-			info := c.ClusterInfo(t.Context()).Val()
-			return infoField(info, "cluster_state") == "ok" && infoField(info, "cluster_slots_ok") == "16384" &&
-				infoField(info, "cluster_known_nodes") == fmt.Sprint(masters)
-		})
-	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	must(t, masters.Await(ctx, strings.Split(s.addr, ",")))
 }
 
 // each calls f for the server, or for each master.

@@ -240,7 +240,9 @@ func TestConsumer_RestartGoesOnWhereItCommitted(t *testing.T) {
 		t.Cleanup(p.Close)
 		first := newCollector()
 		stop := run(t, NewConsumer(c, im.LaneRealtime, first.handle))
-		_ = produceAll(p, []im.Task{send("d1-2", 1), send("d1-2", 2)})
+		if err := errors.Join(produceAll(p, []im.Task{send("d1-2", 1), send("d1-2", 2)})...); err != nil {
+			t.Fatal(err)
+		}
 		first.await(t, "two tasks", func(g []im.Task) bool { return len(g) == 2 })
 		stop()
 		_ = produceAll(p, []im.Task{send("d1-2", 3)})

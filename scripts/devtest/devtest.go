@@ -4,7 +4,8 @@
 //
 //	         embedded                     real
 //	DB       a SQLite file                a database on the shared MariaDB, behind a proxy
-//	Redis    miniredis                    a redis-server process of the test's own
+//	Redis    miniredis                    a redis-server process of the test's own, or a
+//	                                      cluster where the address names several
 //	Kafka    kfake with a data folder     topics on the shared broker, or with OwnKafka
 //	                                      on a second one that may be killed
 package devtest

@@ -74,7 +74,7 @@ func (k *fake) Stop() {
 	}
 }
 
-// shared is a broker that others use too.
+// shared is a broker, or a cluster of them, that others use too.
 type shared struct{ t testing.TB }
 
 func (k shared) Stop()   { k.not() }
@@ -89,7 +89,7 @@ func (k shared) not() {
 
 func (s *Stack) startKafka(own bool) {
 	s.t.Helper()
-	addr := strings.Split(os.Getenv(kafkaEnv), ",")[0]
+	addr := os.Getenv(kafkaEnv)
 	s.Kafka = shared{s.t}
 	if own {
 		private.take(s.t)
@@ -99,10 +99,13 @@ func (s *Stack) startKafka(own bool) {
 	if own { // it goes as a whole
 		return
 	}
+	if strings.Contains(addr, ",") {
+		s.settings["queue.replication"] = "3"
+	}
 	s.t.Cleanup(func() {
 		transport, prefix := &kafka.Transport{}, s.settings["queue.prefix"]
 		defer transport.CloseIdleConnections()
-		client := &kafka.Client{Addr: kafka.TCP(addr), Timeout: 10 * time.Second, Transport: transport}
+		client := &kafka.Client{Addr: kafka.TCP(strings.Split(addr, ",")...), Timeout: 10 * time.Second, Transport: transport}
 		meta, err := client.Metadata(context.Background(), &kafka.MetadataRequest{})
 		if err != nil {
 			s.t.Error(err)

@@ -3,6 +3,7 @@ package devtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/curlew-im/curlew/scripts/devtest/masters"
 	"github.com/curlew-im/curlew/scripts/devtest/ports"
 )
 
@@ -32,35 +34,53 @@ type Redis interface {
 
 const enginePassword = "engine"
 
-// redisServer is a redis-server process.
+// redisServer is a redis-server process, or the masters of a cluster, which a test breaks
+// together.
 type redisServer struct {
 	t     testing.TB
-	args  []string
-	cmd   *exec.Cmd
-	admin *redis.Client
+	addrs []string
+	args  [][]string // of each process
+	cmds  []*exec.Cmd
 }
 
-// startRedis starts a redis-server with the engine's user of
-// scripts/services.d/redis.conf, so that its rights are tested along.
+// startRedis starts a redis-server, or three as a cluster where that is what
+// CURLEW_REDIS_ADDR names, with the engine's user of scripts/services.d/redis.conf, so
+// that its rights are tested along.
 func (s *Stack) startRedis() {
 	s.t.Helper()
-	addr, dir := ports.Free(s.t), s.t.TempDir()
-	acl := filepath.Join(dir, "users.acl")
-	if err := os.WriteFile(acl, []byte("user default on nopass ~* &* +@all\n"+engineRights(s.t)+"\n"), 0o600); err != nil {
-		s.t.Fatal(err)
+	count := 1
+	if strings.Contains(os.Getenv(redisEnv), ",") {
+		count = masters.Count
 	}
-	r := &redisServer{t: s.t, args: []string{
-		"--bind", "127.0.0.1", "--port", fmt.Sprint(portOf(s.t, addr)), "--dir", dir,
-		"--save", "", "--aclfile", acl, "--logfile", filepath.Join(dir, "log"),
-	}}
-	r.admin = redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
-	s.t.Cleanup(func() {
-		r.admin.Close()
-		r.Stop()
-	})
-	r.Start()
+	r := &redisServer{t: s.t}
+	var buses []string
+	for range count {
+		addr, dir := ports.Free(s.t), s.t.TempDir()
+		acl := filepath.Join(dir, "users.acl")
+		if err := os.WriteFile(acl, []byte("user default on nopass ~* &* +@all\n"+engineRights(s.t)+"\n"), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+		args := []string{
+			"--bind", "127.0.0.1", "--port", fmt.Sprint(portOf(s.t, addr)), "--dir", dir,
+			"--save", "", "--aclfile", acl, "--logfile", filepath.Join(dir, "log"),
+		}
+		if count > 1 {
+			bus := fmt.Sprint(portOf(s.t, ports.Free(s.t)))
+			buses, args = append(buses, bus), append(args, masters.Args(bus)...)
+		}
+		r.addrs, r.args = append(r.addrs, addr), append(r.args, args)
+	}
+	s.t.Cleanup(r.Stop)
+	r.run()
+	if count > 1 {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := masters.Form(ctx, r.addrs, buses); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 	s.Redis = r
-	s.settings["storage.redis.addr"] = addr
+	s.settings["storage.redis.addr"] = strings.Join(r.addrs, ",")
 	s.settings["storage.redis.username"], s.settings["storage.redis.password"] = "curlew", enginePassword
 }
 
@@ -89,20 +109,46 @@ func root() string {
 
 func (r *redisServer) Start() {
 	r.t.Helper()
-	r.cmd = exec.Command("redis-server", r.args...)
-	if err := r.cmd.Start(); err != nil {
-		r.t.Fatal(err)
+	r.run()
+	if len(r.addrs) > 1 {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := masters.Await(ctx, r.addrs); err != nil {
+			r.t.Fatal(err)
+		}
 	}
-	Eventually(r.t, "redis-server answers", func() bool { return r.admin.Ping(context.Background()).Err() == nil })
+}
+
+// run starts the processes and waits until they answer.
+func (r *redisServer) run() {
+	r.t.Helper()
+	for _, args := range r.args {
+		cmd := exec.Command("redis-server", args...)
+		if err := cmd.Start(); err != nil {
+			r.t.Fatal(err)
+		}
+		r.cmds = append(r.cmds, cmd)
+	}
+	r.each(func(c *redis.Client) {
+		Eventually(r.t, "redis-server answers", func() bool { return c.Ping(context.Background()).Err() == nil })
+	})
+}
+
+// each asks every process as the administrator.
+func (r *redisServer) each(f func(c *redis.Client)) {
+	for _, addr := range r.addrs {
+		c := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
+		f(c)
+		c.Close()
+	}
 }
 
 func (r *redisServer) Stop() {
-	if r.cmd == nil {
-		return
+	for _, cmd := range r.cmds {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	}
-	_ = r.cmd.Process.Kill()
-	_ = r.cmd.Wait()
-	r.cmd = nil
+	r.cmds = nil
 }
 
 func (r *redisServer) Pause()  { r.signal(syscall.SIGSTOP) }
@@ -110,20 +156,21 @@ func (r *redisServer) Resume() { r.signal(syscall.SIGCONT) }
 
 func (r *redisServer) signal(s syscall.Signal) {
 	r.t.Helper()
-	if err := r.cmd.Process.Signal(s); err != nil {
-		r.t.Fatal(err)
+	for _, cmd := range r.cmds {
+		if err := cmd.Process.Signal(s); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 }
 
 func (r *redisServer) Flush() {
 	r.t.Helper()
 	ctx := context.Background()
-	if err := r.admin.FlushAll(ctx).Err(); err != nil {
-		r.t.Error(err)
-	}
-	if err := r.admin.ScriptFlush(ctx).Err(); err != nil {
-		r.t.Error(err)
-	}
+	r.each(func(c *redis.Client) {
+		if err := errors.Join(c.FlushAll(ctx).Err(), c.ScriptFlush(ctx).Err()); err != nil {
+			r.t.Error(err)
+		}
+	})
 }
 
 // mini is a miniredis whose INFO names its life, as a real one's does.

@@ -47,6 +47,7 @@ type room struct {
 	next    func(receiver *talker, from im.UserID) *talker
 	talkers map[im.UserID]*talker
 	failed  atomic.Pointer[error]
+	refusal atomic.Pointer[string] // the first
 	readers sync.WaitGroup
 	closing atomic.Bool
 }
@@ -153,6 +154,8 @@ func (t *talker) read() {
 		case reply:
 			if f.failed {
 				t.refused.Add(1)
+				answer := string(buf)
+				t.room.refusal.CompareAndSwap(nil, &answer)
 			}
 		case stored:
 			t.room.stored.Add(1)
@@ -255,6 +258,9 @@ func (r *room) faults(receiversOf func(*talker) []*talker) Faults {
 // faultsOf holds what came against what was due to each receiver from each sender.
 func (r *room) faultsOf(due map[*talker]map[im.UserID]int64) Faults {
 	var f Faults
+	if first := r.refusal.Load(); first != nil {
+		f.First = *first
+	}
 	for _, t := range r.talkers {
 		f.Refused += t.refused.Load()
 		t.check.finish(due[t])

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/curlew-im/curlew/logic/im"
@@ -75,10 +76,11 @@ func (v *verify) finish(sent map[im.UserID]int64) {
 
 // Faults is what must be zero.
 type Faults struct {
-	Lost    int64 `json:"lost"`
-	Doubled int64 `json:"doubled"`
-	Swapped int64 `json:"out_of_order"`
-	Refused int64 `json:"refused"`
+	Lost    int64  `json:"lost"`
+	Doubled int64  `json:"doubled"`
+	Swapped int64  `json:"out_of_order"`
+	Refused int64  `json:"refused"`
+	First   string `json:"first_refusal,omitempty"` // what one of them was answered
 }
 
 func (f *Faults) add(v *verify) {
@@ -90,5 +92,5 @@ func (f *Faults) add(v *verify) {
 func (f Faults) any() bool { return f != Faults{} }
 
 func (f Faults) String() string {
-	return fmt.Sprintf("lost=%d doubled=%d out_of_order=%d refused=%d", f.Lost, f.Doubled, f.Swapped, f.Refused)
+	return strings.TrimSpace(fmt.Sprintf("lost=%d doubled=%d out_of_order=%d refused=%d %s", f.Lost, f.Doubled, f.Swapped, f.Refused, f.First))
 }

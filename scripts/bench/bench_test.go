@@ -80,3 +80,16 @@ func TestFrames_AreReadAsTheyAreWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestFaults_ARefusedPingIsShownAndIsNone(t *testing.T) {
+	f := Faults{Pings: 3, First: "timeout"}
+	if f.any() || !strings.Contains(f.String(), "pings_refused=3") {
+		t.Errorf("%v: %s", f.any(), f)
+	}
+	if f.Refused = 1; !f.any() {
+		t.Error("a refused message is no fault")
+	}
+	if s := look(pingFrame); s.id != pingID { // a request's head is that of its reply
+		t.Errorf("%+v", s)
+	}
+}

@@ -202,6 +202,9 @@ func holdHere(ctx context.Context, in io.Reader, out io.Writer) error {
 // beatEvery is between two pings of a connection: the interval that the server asks for.
 const beatEvery = 25 * time.Second
 
+// pingID is of requests that are no messages: those begin at 2.
+const pingID = 1
+
 var pingFrame = []byte(`{"id":"1","cmd":"ping","data":{}}`)
 
 // beat pings each connection in its turn, so that the server hears of one every moment,

@@ -47,6 +47,7 @@ type room struct {
 	next    func(receiver *talker, from im.UserID) *talker
 	talkers map[im.UserID]*talker
 	failed  atomic.Pointer[error]
+	pings   atomic.Int64           // refused
 	refusal atomic.Pointer[string] // the first
 	readers sync.WaitGroup
 	closing atomic.Bool
@@ -153,7 +154,11 @@ func (t *talker) read() {
 		switch f := look(buf); f.kind {
 		case reply:
 			if f.failed {
-				t.refused.Add(1)
+				if f.id == pingID {
+					t.room.pings.Add(1)
+				} else {
+					t.refused.Add(1)
+				}
 				answer := string(buf)
 				t.room.refusal.CompareAndSwap(nil, &answer)
 			}
@@ -258,6 +263,7 @@ func (r *room) faults(receiversOf func(*talker) []*talker) Faults {
 // faultsOf holds what came against what was due to each receiver from each sender.
 func (r *room) faultsOf(due map[*talker]map[im.UserID]int64) Faults {
 	var f Faults
+	f.Pings = r.pings.Load()
 	if first := r.refusal.Load(); first != nil {
 		f.First = *first
 	}

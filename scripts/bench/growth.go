@@ -71,9 +71,10 @@ func (b *bench) grow(ctx context.Context, wanted string, counts map[string]int, 
 	if err != nil {
 		return nil, err
 	}
-	var curves []Curve
+	curves := make([]Curve, 0, len(list))
 	for _, g := range list {
-		c := Curve{Name: g.name, Axis: g.axis}
+		curves = append(curves, Curve{Name: g.name, Axis: g.axis})
+		c := &curves[len(curves)-1]
 		for _, x := range g.at {
 			number, set := maps.Clone(counts), maps.Clone(extra)
 			if g.settings != nil {
@@ -91,7 +92,6 @@ func (b *bench) grow(ctx context.Context, wanted string, counts map[string]int, 
 			fmt.Printf("%s %d: %.0f µs, %s\n", g.name, x, res.Costs.ServerCPU, res.Faults)
 		}
 		c.print(os.Stdout)
-		curves = append(curves, c)
 	}
 	return curves, nil
 }

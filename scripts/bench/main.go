@@ -121,11 +121,10 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	wanted := strings.Split(which, ",")
 	var curves []Curve
+	var ended error // of the curves: what was measured before it is kept
 	if growth != "" {
 		wanted = nil
-		if curves, err = b.grow(ctx, growth, number, extra); err != nil {
-			return fmt.Errorf("growth: %w", err)
-		}
+		curves, ended = b.grow(ctx, growth, number, extra)
 	}
 	for _, name := range wanted {
 		if !slices.Contains(scenarios, name) {
@@ -186,6 +185,9 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	if err := line(w, about, results, floors, curves); err != nil {
 		return err
+	}
+	if ended != nil {
+		return fmt.Errorf("growth: %w", ended)
 	}
 	for _, c := range curves {
 		for _, p := range c.Points {

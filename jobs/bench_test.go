@@ -9,43 +9,6 @@ import (
 	"github.com/curlew-im/curlew/logic/im"
 )
 
-// BenchmarkStrand is one strand's way for a batch, without the stores: decode, number,
-// project, encode the pushes, gather.
-func BenchmarkStrand(b *testing.B) {
-	for _, size := range []int{1, 100, 500} {
-		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			w := newWorld(1)
-			for u := im.UserID(1); u <= 200; u++ {
-				online(w, u, "phone", fmt.Sprintf("n%d", u%2))
-			}
-			r := newTestRunner(b, Config{}, w, nil)
-			still := &still{}
-			r.deps.Archive, r.deps.Projector, r.deps.Bus = still, still, still
-			p := &partition{r: r, src: &joined{l: newLogbook(w, 0)}, work: context.Background()}
-			p.moves.init()
-			s := newScribe(p)
-			records := make([]queue.Record, size)
-			n := 0
-			b.ReportAllocs()
-			for b.Loop() {
-				for i := range records {
-					task := text(im.DirectConversation(im.UserID(1+2*(n%100)), im.UserID(2+2*(n%100))), im.UserID(1+2*(n%100)), n)
-					records[i].Value, _ = queue.AppendTask(records[i].Value[:0], &task)
-					n++
-				}
-				items := make([]*item, size)
-				for i := range items {
-					items[i] = newItem(records[i], r.work)
-				}
-				if err := s.handle(context.Background(), items); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
-		})
-	}
-}
-
 // still takes everything and does nothing.
 type still struct{ nowhere }
 
@@ -85,7 +48,7 @@ func (*still) MoveCursors(context.Context, []im.CursorMove) error              {
 func (*still) Park(context.Context, im.DeadLetter) error                       { return nil }
 func (*still) NoteDoubt(context.Context, string) error                         { return nil }
 
-// BenchmarkStrand's share of the test's own making: the record.
+// BenchmarkRecord is the share of the strand's step that is the test's own making.
 func BenchmarkRecord(b *testing.B) {
 	b.ReportAllocs()
 	var buf []byte

@@ -5,6 +5,7 @@
 //	go run ./scripts/bench -scenarios pairs,rate -span 30s    some of it
 //	go run ./scripts/bench -scenarios pairs -floor            beside the stores driven directly
 //	go run ./scripts/bench -growth all                        curves instead, about 20 minutes
+//	go run ./scripts/bench -scenarios pairs,rate -cluster     on a Redis Cluster and three brokers
 //
 // Every run checks while it measures that nothing is lost, doubled or out of order, and
 // ends with a line of JSON. On a machine that others share, rates and delays move with

@@ -38,8 +38,8 @@ type node struct {
 
 const serverKey = "bench"
 
-// begin starts the stores, builds the engine and opens it.
-func begin(ctx context.Context, root string, counts map[string]int, extra map[string]string) (e *engine, err error) {
+// begin starts the stores, single ones or clusters of them, builds the engine and opens it.
+func begin(ctx context.Context, root string, counts map[string]int, extra map[string]string, cluster bool) (e *engine, err error) {
 	e = &engine{dir: filepath.Join(root, "data", "bench"), secret: random()}
 	e.binary = filepath.Join(e.dir, "curlew")
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
@@ -50,7 +50,7 @@ func begin(ctx context.Context, root string, counts map[string]int, extra map[st
 			err = errors.Join(err, e.end())
 		}
 	}()
-	if e.stores, err = openStores(ctx, root, filepath.Join(e.dir, "services")); err != nil {
+	if e.stores, err = openStores(ctx, root, e.dir, cluster); err != nil {
 		return e, err
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", e.binary, ".")

@@ -1,6 +1,7 @@
 package main
 
 import (
+
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // fresh has the engine start anew: on an empty database, an empty Redis and topics of
@@ -45,7 +48,7 @@ func (s *stores) renew(ctx context.Context) error {
 	if _, err := s.admin.ExecContext(ctx, "CREATE DATABASE "+s.database); err != nil {
 		return err
 	}
-	return s.redis.FlushAll(ctx).Err()
+	return s.eachRedis(ctx, func(ctx context.Context, c *redis.Client) error { return c.FlushAll(ctx).Err() })
 }
 
 // drop deletes the database and the topics of the run.

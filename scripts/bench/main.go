@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string) (err error) {
 	b := &bench{run: strconv.FormatInt(time.Now().UnixNano(), 36)}
 	var which, counts, rates, groups, rows, lists, logs, growth, set string
 	var idle, herd int
-	var floor bool
+	var floor, cluster bool
 	var out string
 	flags.StringVar(&which, "scenarios", strings.Join(scenarios, ","), "what to run")
 	flags.StringVar(&counts, "processes", "connector=2,logic=1,jobs=1,api=1", "processes of each role")
@@ -71,11 +71,18 @@ func run(ctx context.Context, args []string) (err error) {
 	flags.StringVar(&logs, "data", "", "folder of chat logs of replay (default: the excerpt in scripts/replay)")
 	flags.StringVar(&growth, "growth", "", "curves instead of scenarios: all, or some of conversations,users,partitions,jobs,members,rows, each with points of one's own as in rows:1000:2000")
 	flags.BoolVar(&floor, "floor", false, "also drive the stores and sockets directly")
+	flags.BoolVar(&cluster, "cluster", false, "on a Redis Cluster of three masters and three Kafka brokers")
 	flags.StringVar(&set, "set", "", "settings of the engine, key=value, separated by commas")
 	flags.StringVar(&b.profiles, "profiles", "", "folder for CPU profiles of the engine's processes, taken while it is measured")
 	flags.StringVar(&out, "json", "", "file to which the line of JSON is appended (default: standard output)")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if floor && cluster {
+		return errors.New("-floor drives single stores: not with -cluster")
+	}
+	if cluster && slices.Contains(strings.Split(which, ","), "memory") {
+		return errors.New("memory weighs single stores: not with -cluster")
 	}
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -98,7 +105,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if b.profiles != "" {
 		extra["admin.profiles"] = "true"
 	}
-	if b.engine, err = begin(ctx, root, number, extra); err != nil {
+	if b.engine, err = begin(ctx, root, number, extra, cluster); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.engine.end()) }()

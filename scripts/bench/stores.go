@@ -5,10 +5,12 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -18,14 +20,14 @@ import (
 	"github.com/curlew-im/curlew/scripts/devtest/services"
 )
 
-// stores are a Redis, a MariaDB and a Kafka of the bench's own, kept in data/bench
-// between runs; a run has a database and topics of its own, and an empty Redis.
+// stores are a Redis, a MariaDB and a Kafka of the bench's own, or clusters of the first and
+// the last, kept in data/bench between runs; a run has a database and topics of its own, and an empty Redis.
 type stores struct {
 	services services.Services
 	env      map[string]string // as scripts/services says
 	database string
 	admin    *sql.DB
-	redis    *redis.Client
+	redis    redis.UniversalClient
 }
 
 // Ports of the bench's stores, beside those of scripts/services: a bench may run while
@@ -38,14 +40,18 @@ var storePorts = map[string]string{
 // databasePrefix is what the services' own account may create.
 const databasePrefix = "curlew_test_bench_"
 
-func openStores(ctx context.Context, root, data string) (*stores, error) {
+func openStores(ctx context.Context, root, dir string, cluster bool) (*stores, error) {
+	data, up := filepath.Join(dir, "services"), []string{"up"}
+	if cluster {
+		data, up = filepath.Join(dir, "cluster"), []string{"up", "--cluster"}
+	}
 	s := &stores{services: services.Services{Root: root, Data: data}}
 	for k, v := range storePorts {
 		if os.Getenv(k) == "" {
 			s.services.Env = append(s.services.Env, k+"="+v)
 		}
 	}
-	_, err := s.services.Run(ctx, "up")
+	_, err := s.services.Run(ctx, up...)
 	if err != nil {
 		return s, err
 	}
@@ -60,11 +66,23 @@ func openStores(ctx context.Context, root, data string) (*stores, error) {
 	if s.admin, err = sql.Open("mysql", cfg.FormatDSN()); err != nil {
 		return s, err
 	}
-	s.redis = redis.NewClient(&redis.Options{
-		Addr: s.env["CURLEW_REDIS_ADDR"], Username: "default", Password: s.env["CURLEW_REDIS_ADMIN_PASSWORD"], DisableIdentity: true,
+	s.redis = redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs:    strings.Split(s.env["CURLEW_REDIS_ADDR"], ","),
+		Username: "default", Password: s.env["CURLEW_REDIS_ADMIN_PASSWORD"], DisableIdentity: true,
 	})
 	return s, s.renew(ctx)
 }
+
+// eachRedis calls f for the server, or for each master at the same time.
+func (s *stores) eachRedis(ctx context.Context, f func(context.Context, *redis.Client) error) error {
+	if c, ok := s.redis.(*redis.ClusterClient); ok {
+		return c.ForEachMaster(ctx, f)
+	}
+	return f(ctx, s.redis.(*redis.Client))
+}
+
+// replication of the topics: as many as there are brokers.
+func (s *stores) replication() int { return len(strings.Split(s.env["CURLEW_KAFKA_ADDRS"], ",")) }
 
 // restart ends a store in good order and starts it again, with nothing in memory.
 func (s *stores) restart(ctx context.Context, store string) error {
@@ -84,6 +102,7 @@ func (s *stores) environment() []string {
 		"CURLEW_MYSQL_DSN="+s.dsn(),
 		"CURLEW_MYSQL_ADMIN_DSN="+s.dsn(),
 		"CURLEW_KAFKA_ADDRS="+s.env["CURLEW_KAFKA_ADDRS"],
+		"CURLEW_KAFKA_REPLICATION="+strconv.Itoa(s.replication()),
 	)
 }
 
@@ -110,13 +129,15 @@ func (s *stores) close() error {
 }
 
 func (s *stores) processes() (all []process) {
-	for _, name := range []string{"redis", "mysql", "kafka"} {
-		b, err := os.ReadFile(filepath.Join(s.services.Data, name, name+".pid"))
+	files, _ := filepath.Glob(filepath.Join(s.services.Data, "*", "*.pid")) // the pattern is right
+	for _, file := range files {
+		b, err := os.ReadFile(file)
 		if err != nil {
 			continue
 		}
+		kind, _, _ := strings.Cut(filepath.Base(filepath.Dir(file)), "-") // kafka-2 is a kafka
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-			all = append(all, process{name, pid})
+			all = append(all, process{kind, pid})
 		}
 	}
 	return all
@@ -145,12 +166,12 @@ func (s *stores) counters(ctx context.Context) map[string]float64 {
 			}
 		}
 	}
-	info := s.redis.Info(ctx, "stats", "commandstats").Val()
-	for line := range strings.Lines(info) {
+	for line := range strings.Lines(s.info(ctx, "stats", "commandstats")) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		switch {
 		case name == "total_commands_processed":
-			n["redis_commands"], _ = strconv.ParseFloat(value, 64)
+			c, _ := strconv.ParseFloat(value, 64)
+			n["redis_commands"] += c
 		case name == "cmdstat_publish" || name == "cmdstat_spublish":
 			calls, _, _ := strings.Cut(strings.TrimPrefix(value, "calls="), ",")
 			c, _ := strconv.ParseFloat(calls, 64)
@@ -160,13 +181,27 @@ func (s *stores) counters(ctx context.Context) map[string]float64 {
 	return n
 }
 
+// info is what all masters say of themselves, one after another.
+func (s *stores) info(ctx context.Context, sections ...string) string {
+	var mu sync.Mutex // guards all
+	var all strings.Builder
+	_ = s.eachRedis(ctx, func(ctx context.Context, c *redis.Client) error { // one that is silent counts nothing
+		text := c.Info(ctx, sections...).Val()
+		mu.Lock()
+		defer mu.Unlock()
+		all.WriteString(text + "\r\n")
+		return nil
+	})
+	return all.String()
+}
+
 func (s *stores) versions(ctx context.Context) map[string]string {
 	v := make(map[string]string)
 	var version string
 	if s.admin.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version) == nil {
 		v["mysql"] = version
 	}
-	for line := range strings.Lines(s.redis.Info(ctx, "server").Val()) {
+	for line := range strings.Lines(s.info(ctx, "server")) {
 		if _, version, ok := strings.Cut(strings.TrimSpace(line), "redis_version:"); ok {
 			v["redis"] = version
 		}
@@ -181,12 +216,32 @@ func (s *stores) versions(ctx context.Context) map[string]string {
 // durability is what the stores' acks mean, as they are set.
 func (s *stores) durability(ctx context.Context) map[string]string {
 	d := map[string]string{"kafka": "acks=all, one broker, flushed by the system"}
+	if n := s.replication(); n > 1 {
+		d["kafka"] = fmt.Sprintf("acks=all, %d brokers, min.insync.replicas 2, flushed by the system", n)
+	}
 	var commit string
 	if s.admin.QueryRowContext(ctx, "SELECT @@innodb_flush_log_at_trx_commit").Scan(&commit) == nil {
 		d["innodb_flush_log_at_trx_commit"] = commit
 	}
-	d["redis"] = "a projection: appendonly " + s.redis.ConfigGet(ctx, "appendonly").Val()["appendonly"]
+	d["redis"] = "a projection: " + strings.Join(s.redisSettings(ctx), ", ")
 	return d
+}
+
+func (s *stores) redisSettings(ctx context.Context) (set []string) {
+	var mu sync.Mutex // guards set and masters
+	masters := 0
+	_ = s.eachRedis(ctx, func(ctx context.Context, c *redis.Client) error { // one that is silent is not counted
+		v := c.ConfigGet(ctx, "appendonly").Val()["appendonly"]
+		mu.Lock()
+		defer mu.Unlock()
+		masters++
+		set = []string{"appendonly " + v}
+		return nil
+	})
+	if masters > 1 {
+		set = append(set, strconv.Itoa(masters)+" masters")
+	}
+	return set
 }
 
 // fill adds messages of one sender to a conversation, which has one, until it has that

@@ -70,7 +70,7 @@ var quicker = map[string]string{
 }
 
 // begin brings the stores and the schema up and starts the processes of binary.
-func begin(ctx context.Context, root, dir, binary string, more map[string]string, log *slog.Logger) (c *cluster, err error) {
+func begin(ctx context.Context, root, dir, binary string, clustered bool, more map[string]string, log *slog.Logger) (c *cluster, err error) {
 	c = &cluster{dir: dir, log: log, binary: binary, secret: random(), keys: make(map[string]string)}
 	for _, set := range []map[string]string{settings, more} {
 		for k, v := range set {
@@ -82,7 +82,7 @@ func begin(ctx context.Context, root, dir, binary string, more map[string]string
 			err = errors.Join(err, c.end())
 		}
 	}()
-	if c.stores, err = openStores(ctx, root, filepath.Join(dir, "stores")); err != nil {
+	if c.stores, err = openStores(ctx, root, filepath.Join(dir, "stores"), clustered); err != nil {
 		return c, err
 	}
 	c.keys["data"] = dir

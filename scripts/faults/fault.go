@@ -37,10 +37,12 @@ type fault struct {
 	// membership says that membership cannot be looked up while it is broken, so that who
 	// was removed is refused later (contract 9).
 	membership bool
+	// clustered says that it takes one node of a cluster of stores: -cluster.
+	clustered bool
 }
 
 // order of the runs. Each subject adds its faults in a file of its own.
-var faults = [][]fault{control, crashes, pointFaults, during, redisFaults, failoverFaults, mysqlFaults, recordFaults, kafkaFaults, logFaults, dueFaults, linkFaults, packetFaults, clockFaults, openFaults, herdFaults, hotFaults, everything}
+var faults = [][]fault{control, crashes, pointFaults, during, redisFaults, failoverFaults, mysqlFaults, recordFaults, kafkaFaults, logFaults, dueFaults, linkFaults, packetFaults, clockFaults, openFaults, herdFaults, hotFaults, everything, clusterFaults}
 
 // control is the run without a fault: what fails there fails by itself.
 var control = []fault{{

@@ -31,7 +31,7 @@ func crashRedis(ctx context.Context, c *cluster) (func(context.Context) error, e
 	if err := c.stores.kill(ctx, "redis"); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return c.stores.logged(ctx, keep) }, nil
+	return func(ctx context.Context) error { return c.stores.logged(ctx, "redis", keep) }, nil
 }
 
 func emptyRedis(ctx context.Context, c *cluster) (func(context.Context) error, error) {

@@ -27,6 +27,7 @@ type flags struct {
 	rate       float64
 	seconds    int
 	herd, hot  int
+	cluster    bool
 }
 
 func main() {
@@ -42,6 +43,7 @@ func main() {
 	flag.IntVar(&f.seconds, "seconds", 0, "least length of each run")
 	flag.IntVar(&f.herd, "herd", 8000, "sockets of the herd of F29")
 	flag.IntVar(&f.hot, "hot", 2000, "members of the hot group of F30")
+	flag.BoolVar(&f.cluster, "cluster", false, "on a Redis Cluster of three masters and three Kafka brokers: the control, and the faults that take one of them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -60,7 +62,7 @@ func (f *flags) chosen() (all []fault, err error) {
 	known := slices.Concat(faults...)
 	if f.run == "" {
 		for _, x := range known {
-			if f.quick && x.quick == 0 {
+			if f.quick && x.quick == 0 || !f.fits(x) && !f.list {
 				continue
 			}
 			if x.able != nil && !f.list {
@@ -78,10 +80,16 @@ func (f *flags) chosen() (all []fault, err error) {
 		if err != nil {
 			return nil, err
 		}
+		if !f.fits(x) {
+			return nil, fmt.Errorf("%s is of single stores, or of clusters: -cluster", name)
+		}
 		all = append(all, x)
 	}
 	return all, nil
 }
+
+// fits says whether a fault goes with the stores that are asked for.
+func (f *flags) fits(x fault) bool { return x.clustered == f.cluster || x.name == control[0].name }
 
 func named(name string) (fault, error) {
 	for _, x := range slices.Concat(faults...) {
@@ -134,7 +142,7 @@ func (f *flags) main(ctx context.Context) (failed bool, err error) {
 		return false, err
 	}
 	p, more := f.plan()
-	c, err := begin(ctx, root, dir, binary, more, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	c, err := begin(ctx, root, dir, binary, f.cluster, more, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return false, err
 	}

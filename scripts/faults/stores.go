@@ -6,12 +6,14 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -21,29 +23,31 @@ import (
 	"github.com/curlew-im/curlew/scripts/devtest/services"
 )
 
-// stores are a Redis, a MariaDB and a Kafka of this run's own.
+// stores are a Redis, a MariaDB and a Kafka of this run's own, or clusters of the first and
+// the last.
 type stores struct {
 	services services.Services
 	env      map[string]string // their addresses
 	admin    *sql.DB
-	redis    *redis.Client // as the administrator
-	replica  *replica      // of Redis, while F11 has one that is not promoted
+	redis    *redis.Client        // as the administrator; of a cluster the first master
+	masters  *redis.ClusterClient // nil: no cluster
+	replica  *replica             // of Redis, while F11 has one that is not promoted
 }
 
 const database = "curlew_faults"
 
-func openStores(ctx context.Context, root, data string) (*stores, error) {
+func openStores(ctx context.Context, root, data string, clustered bool) (*stores, error) {
 	_ = mysql.SetLogger(log.New(io.Discard, "", 0)) // it is to be lost; never nil
 	s := &stores{services: services.Services{Root: root, Data: data, Env: []string{
 		"CURLEW_SERVICES_MYSQL_MEMORY=256M", "CURLEW_SERVICES_KAFKA_HEAP=256m", "CURLEW_SERVICES_TIMEOUT=240", "CURLEW_SERVICES_REDIS_MEMORY=" + redisMemory,
 	}}}
-	for _, name := range []string{"REDIS", "MYSQL", "KAFKA", "KAFKA_CONTROLLER"} {
-		addr, err := ports.Find()
-		if err != nil {
-			return s, err
-		}
-		_, port, _ := net.SplitHostPort(addr) // just made
-		s.services.Env = append(s.services.Env, "CURLEW_SERVICES_"+name+"_PORT="+port)
+	// Six for a cluster of Redis, and every second of twelve for brokers and controllers.
+	first, err := ports.Row(13)
+	if err != nil {
+		return s, err
+	}
+	for name, after := range map[string]int{"REDIS": 0, "MYSQL": 6, "KAFKA": 7, "KAFKA_CONTROLLER": 8} {
+		s.services.Env = append(s.services.Env, fmt.Sprintf("CURLEW_SERVICES_%s_PORT=%d", name, first+after))
 	}
 	// Kafka's jars are what takes long: those that are there already are used.
 	if jars := filepath.Join(root, "data", "services", "kafka", "lib"); exists(jars) {
@@ -54,10 +58,13 @@ func openStores(ctx context.Context, root, data string) (*stores, error) {
 			return s, err
 		}
 	}
-	if err := s.up(ctx); err != nil {
+	var names []string
+	if clustered {
+		names = []string{"--cluster"}
+	}
+	if err := s.up(ctx, names...); err != nil {
 		return s, err
 	}
-	var err error
 	if s.env, err = s.services.Addresses(ctx); err != nil {
 		return s, err
 	}
@@ -67,7 +74,13 @@ func openStores(ctx context.Context, root, data string) (*stores, error) {
 	if _, err := s.admin.ExecContext(ctx, "CREATE DATABASE "+database); err != nil {
 		return s, err
 	}
-	s.redis = s.redisAt(s.env["CURLEW_REDIS_ADDR"])
+	addrs := strings.Split(s.env["CURLEW_REDIS_ADDR"], ",")
+	s.redis = s.redisAt(addrs[0])
+	if clustered {
+		s.masters = redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs: addrs, Username: "default", Password: s.env["CURLEW_REDIS_ADMIN_PASSWORD"], DisableIdentity: true,
+		})
+	}
 	return s, nil
 }
 
@@ -93,11 +106,11 @@ func (s *stores) up(ctx context.Context, names ...string) error {
 	return err
 }
 
-// logged starts Redis again, with what it had logged where keep says so.
-func (s *stores) logged(ctx context.Context, keep string) error {
+// logged starts a Redis again, with what it had logged where keep says so.
+func (s *stores) logged(ctx context.Context, name, keep string) error {
 	again := s.services
 	again.Env = append(slices.Clone(again.Env), "CURLEW_SERVICES_REDIS_APPENDONLY="+keep)
-	_, err := again.Run(ctx, "up", "redis")
+	_, err := again.Run(ctx, "up", name)
 	return err
 }
 
@@ -166,6 +179,7 @@ func (s *stores) environment(redis, record, kafka string) []string {
 	}
 	run.Addr, run.DBName = record, database
 	return append(services.Foreign(),
+		"CURLEW_KAFKA_REPLICATION="+strconv.Itoa(len(strings.Split(kafka, ","))),
 		"CURLEW_REDIS_ADDR="+redis,
 		"CURLEW_REDIS_USER="+s.env["CURLEW_REDIS_USER"],
 		"CURLEW_REDIS_PASSWORD="+s.env["CURLEW_REDIS_PASSWORD"],
@@ -219,6 +233,9 @@ func (s *stores) close() error {
 	}
 	if s.redis != nil {
 		s.redis.Close()
+	}
+	if s.masters != nil {
+		s.masters.Close()
 	}
 	if s.replica != nil {
 		s.replica.end()

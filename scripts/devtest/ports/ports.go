@@ -29,6 +29,25 @@ func Find() (string, error) {
 	return "", fmt.Errorf("no free port from %d to %d", first, last)
 }
 
+// Row is the first of so many loopback ports in a row on which nobody listens just now.
+func Row(count int) (int, error) {
+next:
+	for range 1000 {
+		from := first + rand.IntN(last-first-count)
+		for port := from; port < from+count; port++ {
+			l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+			if err != nil {
+				continue next
+			}
+			if err := l.Close(); err != nil {
+				return 0, err
+			}
+		}
+		return from, nil
+	}
+	return 0, fmt.Errorf("no %d free ports in a row from %d to %d", count, first, last)
+}
+
 // Free is Find for a test, which fails where there is none.
 func Free(t testing.TB) string {
 	t.Helper()

@@ -1,7 +1,6 @@
 package main
 
 import (
-
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +9,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"github.com/redis/go-redis/v9"
+	"github.com/segmentio/kafka-go"
 )
 
 // fresh has the engine start anew: on an empty database, an empty Redis and topics of

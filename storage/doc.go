@@ -39,7 +39,8 @@
 //	      answer is complete and exact, never partial.
 //	[S11] One generation says that Redis has forgotten nothing. A user's structures are
 //	      trusted only where they are sealed with the one that stands; else they are
-//	      completed from the record first.
+//	      completed from the record first. On a cluster it stands for all masters: no
+//	      connection to one is used before its life is known beside the generation.
 //	[S12] Every number in Redis only rises: to project something twice changes nothing.
 //	[S13] A version is taken when a change becomes visible: what moved since a position
 //	      is complete.

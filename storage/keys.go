@@ -18,7 +18,7 @@ import (
 // one. In the hash it is the field ~seal.
 //
 //	key                        type    member → score, or value                        bound               TTL     written by
-//	im:gen                     hash    token, identity of the server it was set under  2 fields            none¹   generation.go
+//	im:gen                     hash    token, lives of the servers it was set under    2 fields            none¹   generation.go
 //	im:doubt                   string  who is acting on rows of doubt                  1                   900 ms  generation.go
 //	im:{u<uid>}:state          hash    conversation → packed numbers; ~seal, ~ver, ~void conversations       none²   project.go, rebuild.go
 //	im:{u<uid>}:convs          zset    conversation → last message ID; sealed          conversations       none²   project.go, rebuild.go
@@ -39,7 +39,7 @@ import (
 //	im:node:{<node>}:rooms     zset    conversation → when the node entered, µs        rooms of the node   none⁵   rooms.go
 //	im:rooms                   zset    node with such a list → when it last entered    nodes               none⁵   rooms.go
 //	im:pools                   hash    process/lane → report of a worker pool, JSON    processes × 4       60 s    pools.go
-//	im:node:{<node>}           channel push batches                                    -                   -       bus.go
+//	im:node:{<node>}           channel push batches; sharded on a cluster              -                   -       bus.go
 //
 // ¹ it is what everything else is trusted by; losing it voids all seals.
 // ² it is the user's home screen; one entry a conversation.

@@ -4,6 +4,7 @@
 //	go run ./scripts/faults                     all of them
 //	go run ./scripts/faults -run F1,F6 -injections 20 -seconds 300 -rate 150
 //	go run ./scripts/faults -teeth              seeded bugs that must be found
+//	go run ./scripts/faults -cluster            one node of three: Redis masters, Kafka brokers
 //	go run ./scripts/faults -list
 //
 // It has stores of its own (scripts/services, in a folder and on ports of its own),

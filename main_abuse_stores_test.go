@@ -87,7 +87,8 @@ func TestStores_ListenOnLoopback(t *testing.T) {
 	must(t, err)
 	addrs, err := net.InterfaceAddrs()
 	must(t, err)
-	for _, store := range []string{os.Getenv("CURLEW_REDIS_ADDR"), dsn.Addr, realStore(t, "CURLEW_KAFKA_ADDRS")} {
+	all := strings.Join([]string{os.Getenv("CURLEW_REDIS_ADDR"), dsn.Addr, realStore(t, "CURLEW_KAFKA_ADDRS")}, ",")
+	for store := range strings.SplitSeq(all, ",") {
 		host, port, err := net.SplitHostPort(store)
 		must(t, err)
 		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {

@@ -48,8 +48,10 @@ type Config struct {
 	CompressAbove int
 
 	// SessionTimeout, RebalanceTimeout, Heartbeat and JoinBackoff are the consumer
-	// group's (defaults 10 s, 10 s, 2 s, 1 s). After a crash, the partitions of the
-	// dead are taken over once the session has timed out.
+	// group's (defaults 10 s, 10 s, 500 ms, 1 s). By a heartbeat a member hears that another
+	// has joined or left: partitions that change hands wait for one (measured: 2.0 s with
+	// 2 s, 0.6 s with 500 ms, which costs two requests a second, lane and process). After a
+	// crash, the partitions of the dead are taken over once the session has timed out.
 	SessionTimeout   time.Duration
 	RebalanceTimeout time.Duration
 	Heartbeat        time.Duration
@@ -93,7 +95,7 @@ func (c Config) WithDefaults() Config {
 	number(&c.CompressAbove, 4<<10)
 	span(&c.SessionTimeout, 10*time.Second)
 	span(&c.RebalanceTimeout, 10*time.Second)
-	span(&c.Heartbeat, 2*time.Second)
+	span(&c.Heartbeat, 500*time.Millisecond)
 	span(&c.JoinBackoff, time.Second)
 	number(&c.FetchBytes, 1<<20)
 	span(&c.FetchWait, time.Second)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -55,7 +56,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID: c.group, Brokers: cfg.Brokers, Topics: []string{c.c.Topic(c.lane)},
 		Dialer:            &kafka.Dialer{ClientID: clientID(), Timeout: 3 * time.Second, DualStack: true},
-		GroupBalancers:    []kafka.GroupBalancer{pinned{kafka.RangeGroupBalancer{}, cfg.Partitions}, pinned{kafka.RoundRobinGroupBalancer{}, cfg.Partitions}},
+		GroupBalancers:    []kafka.GroupBalancer{shares{cfg.Partitions, slices.Index(c.c.lanes(), c.lane)}},
 		HeartbeatInterval: cfg.Heartbeat, SessionTimeout: cfg.SessionTimeout,
 		RebalanceTimeout: cfg.RebalanceTimeout, JoinGroupBackoff: cfg.JoinBackoff,
 		StartOffset: kafka.FirstOffset,

@@ -306,7 +306,8 @@ func endOf(t *testing.T, c *Cluster, partition int) int64 {
 func TestConsumer_WhoLeavesHandsOverAtOnce(t *testing.T) {
 	brokers(t, func(t *testing.T, addrs []string) {
 		cfg := quick(addrs)
-		cfg.Heartbeat, cfg.SessionTimeout, cfg.RebalanceTimeout, cfg.JoinBackoff = 2*time.Second, time.Minute, 10*time.Second, time.Second
+		shipped := Config{}.WithDefaults()
+		cfg.Heartbeat, cfg.SessionTimeout, cfg.RebalanceTimeout, cfg.JoinBackoff = shipped.Heartbeat, time.Minute, shipped.RebalanceTimeout, shipped.JoinBackoff
 		c := cluster(t, cfg)
 		var mu sync.Mutex
 		owned := [2]map[int]bool{{}, {}}
@@ -330,12 +331,14 @@ func TestConsumer_WhoLeavesHandsOverAtOnce(t *testing.T) {
 		}
 		run(t, NewConsumer(c, im.LaneRealtime, member(0)))
 		eventually(t, "one has all", has(0, 4))
+		start := time.Now()
 		leave := run(t, NewConsumer(c, im.LaneRealtime, member(1)))
 		eventually(t, "two share", func() bool { return has(0, 2)() && has(1, 2)() })
-		start := time.Now()
+		joined := time.Since(start)
+		start = time.Now()
 		leave()
 		left := time.Since(start)
 		eventually(t, "the other has all", has(0, 4))
-		t.Logf("left after %s, handed over after %s, with the shipped heartbeat and timeouts", left.Round(time.Millisecond), time.Since(start).Round(time.Millisecond))
+		t.Logf("joined after %s; left after %s, handed over after %s, with the shipped heartbeat and timeouts", joined.Round(time.Millisecond), left.Round(time.Millisecond), time.Since(start).Round(time.Millisecond))
 	})
 }

@@ -4,27 +4,50 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
 )
 
-// pinned lets a balancer share out the pinned partitions alone: with others among them
-// one member may get all that have records ([Q6]).
-type pinned struct {
-	kafka.GroupBalancer
+// shares is the range balancer over the pinned partitions alone: with others among them
+// one member may get all that have records ([Q6]). Each lane begins with another member:
+// where partitions do not divide evenly, the one with fewer would else be the same process
+// in every lane, since a member's ID begins with its process (8 on 3: 6, 9, 9 of three
+// lanes; so 8, 8, 8).
+type shares struct {
 	partitions int
+	first      int // of the members, by ID, in this lane
 }
 
-// AssignGroups implements kafka.GroupBalancer.
-func (p pinned) AssignGroups(members []kafka.GroupMember, all []kafka.Partition) kafka.GroupMemberAssignments {
-	kept := all[:0:0]
-	for _, part := range all {
-		if part.ID < p.partitions {
-			kept = append(kept, part)
+// ProtocolName implements kafka.GroupBalancer. It is the library's own name: members of
+// earlier versions, and of other partition counts, agree on it.
+func (shares) ProtocolName() string { return kafka.RangeGroupBalancer{}.ProtocolName() }
+
+// UserData implements kafka.GroupBalancer.
+func (shares) UserData() ([]byte, error) { return nil, nil }
+
+// AssignGroups implements kafka.GroupBalancer: each member gets as many neighbouring
+// partitions as any other, or one more.
+func (s shares) AssignGroups(members []kafka.GroupMember, all []kafka.Partition) kafka.GroupMemberAssignments {
+	members = slices.SortedFunc(slices.Values(members), func(a, b kafka.GroupMember) int { return strings.Compare(a.ID, b.ID) })
+	found := make(map[string][]int)
+	for _, p := range all {
+		if p.ID < s.partitions {
+			found[p.Topic] = append(found[p.Topic], p.ID)
 		}
 	}
-	return p.GroupBalancer.AssignGroups(members, kept)
+	given := make(kafka.GroupMemberAssignments, len(members))
+	for i, n := 0, len(members); i < n; i++ {
+		m := members[(i+s.first)%n]
+		given[m.ID] = make(map[string][]int)
+		for topic, parts := range found {
+			slices.Sort(parts)
+			given[m.ID][topic] = parts[i*len(parts)/n : (i+1)*len(parts)/n]
+		}
+	}
+	return given
 }
 
 // watchEvery is how often the topics' partitions are counted, from what the transport

@@ -56,7 +56,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID: c.group, Brokers: cfg.Brokers, Topics: []string{c.c.Topic(c.lane)},
 		Dialer:            &kafka.Dialer{ClientID: clientID(), Timeout: 3 * time.Second, DualStack: true},
-		GroupBalancers:    []kafka.GroupBalancer{shares{cfg.Partitions, slices.Index(c.c.lanes(), c.lane)}},
+		GroupBalancers:    []kafka.GroupBalancer{shares{cfg.Partitions, slices.Index(turns, c.lane)}},
 		HeartbeatInterval: cfg.Heartbeat, SessionTimeout: cfg.SessionTimeout,
 		RebalanceTimeout: cfg.RebalanceTimeout, JoinGroupBackoff: cfg.JoinBackoff,
 		StartOffset: kafka.FirstOffset,

@@ -9,17 +9,23 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/curlew-im/curlew/logic/im"
 )
 
 // shares is the range balancer over the pinned partitions alone: with others among them
 // one member may get all that have records ([Q6]). Each lane begins with another member:
 // where partitions do not divide evenly, the one with fewer would else be the same process
-// in every lane, since a member's ID begins with its process (8 on 3: 6, 9, 9 of three
-// lanes; so 8, 8, 8).
+// in every lane, since a member's ID begins with its process (8 on 3, in three lanes:
+// 6, 9, 9; so 8, 8, 8).
 type shares struct {
 	partitions int
 	first      int // of the members, by ID, in this lane
 }
+
+// turns are the lanes in the order in which they begin with the next member; retry is the
+// last, as not every installation reads it.
+var turns = []im.Lane{im.LaneRealtime, im.LaneDelay, im.LaneDead, im.LaneRetry}
 
 // ProtocolName implements kafka.GroupBalancer. It is the library's own name: members of
 // earlier versions, and of other partition counts, agree on it.

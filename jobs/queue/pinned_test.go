@@ -6,19 +6,16 @@ import (
 	"testing"
 
 	"github.com/segmentio/kafka-go"
-
-	"github.com/curlew-im/curlew/logic/im"
 )
 
 // Each partition of a lane has one owner, no process has two more of a lane than another,
 // and over the lanes that workers read those with fewer are not always the same.
 func TestShares_AreEvenInEachLaneAndOverAll(t *testing.T) {
-	lanes := []im.Lane{im.LaneRealtime, im.LaneDelay, im.LaneRetry}
 	for _, c := range []struct{ partitions, processes, spread int }{
 		{8, 1, 0}, {8, 2, 0}, {8, 3, 0}, {8, 4, 0}, {8, 5, 1}, {8, 6, 1}, {8, 7, 1}, {8, 8, 0}, {8, 16, 1}, {32, 3, 0}, {1, 3, 0},
 	} {
 		total := make([]int, c.processes)
-		for first, lane := range lanes {
+		for first, lane := range turns[:3] {
 			var members []kafka.GroupMember
 			for p := range c.processes { // as the broker names them: what the process is called, and anything
 				members = append(members, kafka.GroupMember{ID: fmt.Sprintf("curlew-host-%02d-%d", p, (p*7+first*5)%11), Topics: []string{string(lane)}})

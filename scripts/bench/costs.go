@@ -97,6 +97,7 @@ func (b *bench) costsNow(ctx context.Context) costs {
 var scraped = []string{
 	"curlew_jobs_batch_records_sum", "curlew_jobs_batch_records_count",
 	"curlew_queue_produce_records_sum", "curlew_queue_produce_records_count",
+	"curlew_queue_fetched_total", "curlew_connector_messages_total", "curlew_connector_connections",
 }
 
 // scrape adds a process's metrics to sums.

@@ -14,7 +14,7 @@
 //
 // A scenario is a file: pairs.go, rate.go, group.go (messages; talk.go is what they share),
 // connects.go (idle connections, and a herd that comes), pulls.go (history, sync), replay.go
-// (real chat). growth.go measures what a message costs against what grows; the command
+// (real chat), scale.go (processes that come and go under load). growth.go measures what a message costs against what grows; the command
 // picture draws that, and the comparison with peers, from the lines of JSON. costs.go
 // reads what processes and stores have used, verify.go holds what came against what was
 // sent, floor.go drives stores and sockets directly.

@@ -30,10 +30,11 @@ type engine struct {
 
 // node is one process of the engine.
 type node struct {
-	role  string
-	admin string
-	cmd   *exec.Cmd
-	log   *os.File
+	role   string
+	admin  string
+	listen string // of a connector or an api process
+	cmd    *exec.Cmd
+	log    *os.File
 }
 
 const serverKey = "bench"
@@ -105,8 +106,7 @@ func (e *engine) command(ctx context.Context, more ...string) *exec.Cmd {
 // start starts one process and waits until it is ready.
 func (e *engine) start(ctx context.Context, role string) error {
 	n := &node{role: role}
-	var listen string
-	for _, addr := range []*string{&n.admin, &listen} {
+	for _, addr := range []*string{&n.admin, &n.listen} {
 		var err error
 		if *addr, err = ports.Find(); err != nil {
 			return err
@@ -115,11 +115,11 @@ func (e *engine) start(ctx context.Context, role string) error {
 	args := []string{"--roles", role, "--set", "admin.listen=" + n.admin}
 	switch role {
 	case "connector":
-		args = append(args, "--set", "connector.listen="+listen)
-		e.sockets = append(e.sockets, "ws://"+listen+"/v1/ws")
+		args = append(args, "--set", "connector.listen="+n.listen)
+		e.sockets = append(e.sockets, "ws://"+n.listen+"/v1/ws")
 	case "api":
-		args = append(args, "--set", "api.listen="+listen)
-		e.bases = append(e.bases, "http://"+listen)
+		args = append(args, "--set", "api.listen="+n.listen)
+		e.bases = append(e.bases, "http://"+n.listen)
 	}
 	n.cmd = e.command(context.WithoutCancel(ctx), args...)
 	var err error

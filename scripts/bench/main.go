@@ -29,7 +29,7 @@ type bench struct {
 }
 
 // scenarios in the order in which they run.
-var scenarios = []string{"pairs", "rate", "group", "idle", "connect", "history", "sync", "replay", "memory"}
+var scenarios = []string{"pairs", "rate", "group", "idle", "connect", "history", "sync", "replay", "memory", "scale"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -155,6 +155,8 @@ func run(ctx context.Context, args []string) (err error) {
 			}
 		case "connect":
 			err = note(b.herd(ctx, herd, 64))
+		case "scale":
+			err = note(b.scale(ctx, number, extra))
 		case "memory":
 			err = note(b.memory(ctx))
 		case "history":

@@ -25,6 +25,8 @@ type Result struct {
 	Extra map[string]float64 `json:"extra,omitempty"`
 	// Weights are of memory.
 	Weights *unitCosts `json:"weights,omitempty"`
+	// Stages are of scale.
+	Stages []Stage `json:"stages,omitempty"`
 }
 
 // Delay is how long a unit took, ms.
@@ -79,6 +81,7 @@ func (r Result) print(w io.Writer) {
 	if r.Weights != nil {
 		r.Weights.print(w)
 	}
+	printStages(w, r.Stages)
 	fmt.Fprintf(w, "  %s\n", r.Faults)
 }
 

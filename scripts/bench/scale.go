@@ -8,13 +8,15 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/curlew-im/curlew/scripts/devtest/balancer"
 )
 
 // scaling is one run of scale.
 type scaling struct {
 	b     *bench
 	crowd *crowd
-	front *balancer
+	front *balancer.Balancer
 	watch *watch
 	rate  float64 // of the last stage
 }
@@ -61,19 +63,19 @@ func (b *bench) scale(ctx context.Context, counts map[string]int, extra map[stri
 		return res, err
 	}
 	s := &scaling{b: b}
-	if s.front, err = balance(); err != nil {
+	if s.front, err = balancer.New(); err != nil {
 		return res, err
 	}
-	defer s.front.close()
+	defer s.front.Close()
 	s.watch = observe()
 	defer s.watch.close()
 	for _, n := range b.engine.nodes {
 		if n.role == "connector" {
-			s.front.add(n.listen)
+			s.front.Add(n.listen)
 		}
 		s.watch.add(n)
 	}
-	s.crowd = gather(ctx, all, s.front.address(), b.window)
+	s.crowd = gather(ctx, all, s.front.Addr(), b.window)
 	s.watch.follow(&s.crowd.received)
 	defer s.crowd.running.Wait()
 	defer s.crowd.leave()
@@ -149,16 +151,16 @@ func (s *scaling) more(ctx context.Context, role string) error {
 	if role == "jobs" {
 		return s.await(ctx, "the partitions are shared out", s.shared)
 	}
-	s.front.add(n.listen)
+	s.front.Add(n.listen)
 	tick := 0
 	return s.await(ctx, "the newcomer has its connections", func(context.Context) error {
-		open := s.front.connections()
+		open := s.front.Connections()
 		even := float64(len(s.crowd.all)) / float64(len(s.nodes(role)))
 		if float64(open[n.listen]) >= even*(1-tenth) {
 			return nil
 		}
 		if tick++; tick%int(time.Second/awaitEvery) == 0 {
-			s.front.cut(max(1, int(leaving*float64(len(s.crowd.all)))))
+			s.front.Cut(max(1, int(leaving*float64(len(s.crowd.all)))))
 		}
 		return fmt.Errorf("it has %d", open[n.listen])
 	})
@@ -180,7 +182,7 @@ func (s *scaling) less(ctx context.Context, role string, by syscall.Signal) erro
 		return s.everybody(ctx)
 	})
 	s.watch.remove(n)
-	s.front.remove(n.listen)
+	s.front.Remove(n.listen)
 	return err
 }
 

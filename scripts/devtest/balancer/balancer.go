@@ -1,4 +1,6 @@
-package main
+// Package balancer stands in front of connectors as nginx does with configs/nginx.conf, for
+// tests and benches that add and take away connectors under load.
+package balancer
 
 import (
 	"io"
@@ -7,10 +9,10 @@ import (
 	"time"
 )
 
-// balancer stands in front of the connectors as nginx does in configs/nginx.conf: a new
-// connection goes to the server with the fewest open ones (least_conn), one that cannot be
-// reached is left out for refusedFor and the next is tried. What is open stays where it is.
-type balancer struct {
+// Balancer sends a new connection to the server with the fewest open ones (least_conn); one
+// that cannot be reached is left out for a while and the next is tried. What is open stays
+// where it is.
+type Balancer struct {
 	listener net.Listener
 	copies   sync.WaitGroup
 
@@ -30,18 +32,18 @@ type link struct {
 // refusedFor is configs/nginx.conf's fail_timeout.
 const refusedFor = 2 * time.Second
 
-// balance listens, with no servers yet.
-func balance() (*balancer, error) {
+// New listens on loopback, with no servers yet, until Close.
+func New() (*Balancer, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	b := &balancer{listener: l, refused: make(map[string]time.Time), open: make(map[net.Conn]link)}
+	b := &Balancer{listener: l, refused: make(map[string]time.Time), open: make(map[net.Conn]link)}
 	b.copies.Go(b.accept)
 	return b, nil
 }
 
-func (b *balancer) accept() {
+func (b *Balancer) accept() {
 	for {
 		nc, err := b.listener.Accept()
 		if err != nil {
@@ -51,14 +53,15 @@ func (b *balancer) accept() {
 	}
 }
 
-// add lets new connections go to a server, remove no longer; what is open there stays.
-func (b *balancer) add(server string) {
+// Add lets new connections go to a server, host:port.
+func (b *Balancer) Add(server string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.servers = append(b.servers, server)
 }
 
-func (b *balancer) remove(server string) {
+// Remove lets no more go there; what is open there stays.
+func (b *Balancer) Remove(server string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, s := range b.servers {
@@ -70,7 +73,7 @@ func (b *balancer) remove(server string) {
 }
 
 // serve connects a client to a server and copies until either ends.
-func (b *balancer) serve(nc net.Conn) {
+func (b *Balancer) serve(nc net.Conn) {
 	defer nc.Close()
 	for tried := make(map[string]bool); ; {
 		server := b.take(nc, tried)
@@ -101,7 +104,7 @@ func (b *balancer) serve(nc net.Conn) {
 }
 
 // take counts a connection in where the fewest are; "" where nothing is left to try.
-func (b *balancer) take(nc net.Conn, tried map[string]bool) string {
+func (b *Balancer) take(nc net.Conn, tried map[string]bool) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	count := b.counts()
@@ -120,14 +123,14 @@ func (b *balancer) take(nc net.Conn, tried map[string]bool) string {
 }
 
 // give takes it back: the server cannot be reached.
-func (b *balancer) give(nc net.Conn, server string) {
+func (b *Balancer) give(nc net.Conn, server string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.open, nc)
 	b.refused[server] = time.Now()
 }
 
-func (b *balancer) counts() map[string]int {
+func (b *Balancer) counts() map[string]int {
 	n := make(map[string]int)
 	for _, l := range b.open {
 		n[l.server]++
@@ -135,15 +138,15 @@ func (b *balancer) counts() map[string]int {
 	return n
 }
 
-// connections is how many each server has.
-func (b *balancer) connections() map[string]int {
+// Connections is how many each server has.
+func (b *Balancer) Connections() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.counts()
 }
 
-// cut ends n connections, any, without a word: as a network does that clients leave.
-func (b *balancer) cut(n int) {
+// Cut ends n connections, any, without a word: as a network does that clients leave.
+func (b *Balancer) Cut(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for nc := range b.open { // in no order
@@ -154,7 +157,8 @@ func (b *balancer) cut(n int) {
 	}
 }
 
-func (b *balancer) close() {
+// Close ends all connections and returns when nothing is copied any more.
+func (b *Balancer) Close() {
 	b.listener.Close()
 	b.mu.Lock()
 	for nc, l := range b.open {
@@ -167,5 +171,5 @@ func (b *balancer) close() {
 	b.copies.Wait()
 }
 
-// address is what clients dial.
-func (b *balancer) address() string { return b.listener.Addr().String() }
+// Addr is what clients dial.
+func (b *Balancer) Addr() string { return b.listener.Addr().String() }
